@@ -1,0 +1,14 @@
+// Ctrl-C as a flag that long work looks at between its steps, so that it can leave things whole.
+#pragma once
+
+namespace kvr {
+
+// From now on SIGINT and SIGTERM set the flag. A second one ends the process at once, with 130.
+void CatchInterrupts();
+
+[[nodiscard]] bool Interrupted();
+
+// Throws Error (kInterrupted) once the flag is set.
+void ThrowIfInterrupted();
+
+}  // namespace kvr

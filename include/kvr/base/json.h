@@ -1,0 +1,26 @@
+// JSON as people write it: comments allowed, errors that name the place.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kvr {
+
+using Json = nlohmann::json;
+
+// Parses `text`; // and /* */ comments are skipped. Throws kInvalidInput naming `where` and, from
+// the parser, the line and column.
+[[nodiscard]] Json ParseJson(std::string_view text, const std::string& where);
+[[nodiscard]] Json ReadJsonFile(const std::filesystem::path& path);
+
+// One line of JSON; bytes that are not UTF-8 become U+FFFD.
+[[nodiscard]] std::string DumpLine(const Json& json);
+
+// The member of `allowed` that `word` was probably meant to be: at most two edits away, or a third
+// of its length. Empty when nothing is near.
+[[nodiscard]] std::string NearMiss(std::string_view word, const std::vector<std::string>& allowed);
+
+}  // namespace kvr

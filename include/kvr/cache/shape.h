@@ -1,0 +1,51 @@
+// The shape of saved keys and values, and where they lie in memory. This layer knows bytes and
+// shapes only; what they mean is the model's business.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvr::cache {
+
+// The type of one stored and buffered number. The raw codec stores the buffer's bytes as they are,
+// so the two are one. A narrower type or another codec adds a value here and a conversion in
+// block.cc; nothing else depends on it.
+enum class ElementType { kF32 };
+
+[[nodiscard]] constexpr std::uint32_t ElementBytes(ElementType) { return 4; }
+// The safetensors name of the type.
+[[nodiscard]] constexpr const char* ElementName(ElementType) { return "F32"; }
+
+struct KvShape {
+  std::uint32_t layers = 0;
+  std::uint32_t kv_heads = 0;
+  std::uint32_t head_dim = 0;
+  ElementType element_type = ElementType::kF32;
+
+  // Contiguous (layer, head) runs in one tensor.
+  [[nodiscard]] std::uint64_t Runs() const { return std::uint64_t{layers} * kv_heads; }
+  // Bytes of `tokens` tokens in one run.
+  [[nodiscard]] std::uint64_t RunBytes(std::uint64_t tokens) const {
+    return tokens * head_dim * ElementBytes(element_type);
+  }
+  // Bytes of keys and values of `tokens` tokens.
+  [[nodiscard]] std::uint64_t PayloadBytes(std::uint64_t tokens) const {
+    return 2 * Runs() * RunBytes(tokens);
+  }
+
+  bool operator==(const KvShape&) const = default;
+};
+
+// No dimension of a shape, nor the tokens of a block, may be larger. It keeps every product of
+// dimensions far inside 64 bits and a block's header far below its limit.
+inline constexpr std::uint32_t kMaxDimension = 4096;
+
+// A KV buffer that someone else owns: keys and values, each
+// [layers, kv_heads, capacity_tokens, head_dim] without gaps.
+struct KvBufferView {
+  std::byte* keys = nullptr;
+  std::byte* values = nullptr;
+  std::uint32_t capacity_tokens = 0;
+};
+
+}  // namespace kvr::cache

@@ -1,0 +1,212 @@
+// Store: one cache key's folder of blocks and entries (docs/cache_format.md).
+//
+// The files are the truth; the index is derived from them. Blocks are immutable: a name commits to
+// the value. Several processes may share one folder: writers take turns by a lock file, readers
+// need none, and a file that is gone when a reader wants it counts as evicted.
+//
+// Thread safety: all methods may run concurrently, Close excepted; writers wait for each other.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvr/base/file.h"
+#include "kvr/base/types.h"
+#include "kvr/cache/block.h"
+#include "kvr/cache/index.h"
+#include "kvr/cache/key.h"
+#include "kvr/cache/view.h"
+
+namespace kvr::cache {
+
+// A prompt to be stored.
+struct NewEntry {
+  std::string text;
+  Tokens tokens;
+  std::vector<float> embedding;  // unit length, or empty
+  std::string encoder;           // fingerprint of what made the embedding
+  std::uint32_t pieces_embedded = 0;
+  std::uint32_t pieces_total = 0;  // word pieces of the text; more than embedded: truncated
+};
+
+struct PutResult {
+  Digest entry{};
+  bool created = false;  // false: the entry was there already
+  std::uint32_t blocks_written = 0;
+  std::uint32_t blocks_shared = 0;
+  std::uint64_t bytes_written = 0;  // files, headers included
+};
+
+struct RemoveResult {
+  std::uint32_t blocks_removed = 0;
+  std::uint64_t bytes_freed = 0;
+};
+
+struct EntryInfo {
+  EntryRow row;
+  std::uint64_t bytes = 0;          // its file and all its blocks
+  std::uint32_t blocks = 0;         // tail included
+  std::uint32_t shared_blocks = 0;  // of those, used by other entries too
+  std::uint32_t missing_blocks = 0;
+};
+
+struct RestoreResult {
+  std::uint32_t tokens = 0;   // restored: plan.depth, or the tokens before the first bad block
+  LimitedBy limited_by{};     // the plan's reason, or kCorrupt or kEvicted when shortened
+  std::uint32_t corrupt = 0;  // blocks that failed a check
+  std::uint32_t missing = 0;  // blocks whose file is gone
+  std::uint64_t bytes = 0;    // payload read
+  ReadTimes times;            // summed over threads; 0 headers
+};
+
+struct VerifyReport {
+  struct Problem {
+    std::string path;  // relative to the store's folder
+    std::string what;
+  };
+  std::uint32_t entries = 0;  // sound files
+  std::uint32_t blocks = 0;
+  std::uint64_t bytes = 0;          // of sound files
+  std::uint32_t unused_blocks = 0;  // sound, but of no entry: what an interrupted Put left
+  std::uint32_t set_aside = 0;
+  std::vector<Problem> problems;
+};
+
+class Store {
+ public:
+  enum class Mode { kReadWrite, kReadOnly };
+  struct Options {
+    Mode mode = Mode::kReadWrite;
+    // For tests of faults and crashes: called before each step of a change with its name. What it
+    // throws is treated as the step's failure.
+    std::function<void(std::string_view step)> before_step = {};
+    // How long a writer waits for another process before it throws kResource.
+    int lock_timeout_ms = 60'000;
+  };
+
+  // Opens the subfolder of `cache_dir` named by `key`. kReadWrite creates what is absent, removes
+  // what killed writers left, and, when index and files disagree or the index is damaged or
+  // foreign, rebuilds the index; if the folder exists but cannot be written, it opens read-only
+  // with a warning. kReadOnly writes nothing; without a usable index it reads the files' headers
+  // instead. Throws kNotFound when the folder is absent and cannot be or is not to be created,
+  // kCorrupt or kIncompatible when its key.json is another key's, kIo, kResource, kInvalidInput
+  // for a key that fails CacheKey::Check.
+  Store(const std::filesystem::path& cache_dir, const CacheKey& key, Options options);
+  Store(const std::filesystem::path& cache_dir, const CacheKey& key)
+      : Store(cache_dir, key, Options()) {}
+  // Closes; a failure is logged.
+  ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  // Writes hit counts and access times, which until then are in memory only. Nothing else may be
+  // called afterwards. Throws as the index does.
+  void Close();
+
+  // Stores an entry whose keys and values are `source`'s first entry.tokens.size() positions.
+  // Durable once this returns; on an exception the store is as it was. Blocks that are stored
+  // already are shared, not written; an entry of the same text, tokens and encoder is left as it
+  // is, except that blocks it has lost are written again.
+  // `exact_tokens`: how many leading positions of `source` hold what a prefill from exact ancestors
+  // computes. Anything else must not be stored: throws kInvalidInput when that is fewer than the
+  // entry's tokens, or the entry is empty or not UTF-8. Throws kIo or kResource when a file or the
+  // index cannot be written, or the store is read-only.
+  PutResult Put(const NewEntry& entry, const KvBufferView& source, std::uint32_t exact_tokens);
+
+  // Removes the entry, and the blocks that no entry uses any more (those too that an interrupted
+  // Put left). Throws kNotFound, kIo, kResource.
+  RemoveResult Remove(const Digest& entry);
+  // Removes blocks that no entry uses.
+  RemoveResult RemoveUnused();
+
+  // All entries in order of creation; hits of this session included.
+  [[nodiscard]] std::vector<EntryInfo> List() const;
+  // Throws kNotFound.
+  [[nodiscard]] EntryInfo Show(const Digest& entry) const;
+  // A picture of the index as it is now.
+  [[nodiscard]] View MakeView() const;
+
+  // Reads the plan's blocks straight into `buffer`, each at its own position, with up to `threads`
+  // threads (at least 1), a block each. Every block's header, length and checksum are checked, and
+  // its tokens and parent against the plan, so that a damaged index cannot cause a wrong restore.
+  // A bad block is moved to quarantine/ if the folder can be written, counted, and shortens the
+  // result. Buffer positions from result.tokens on are unspecified, also inside a block that was
+  // restored in part (it is read whole, because the checksum covers it whole); the caller zeroes
+  // what it needs zero. Counts a hit for plan.entry when any token was restored.
+  // Throws kIo or kResource when a file is there but cannot be read.
+  // REQUIRES: buffer.capacity_tokens >= plan.CapacityNeeded(); kInvalidInput otherwise.
+  RestoreResult Restore(const Plan& plan, const KvBufferView& buffer, int threads);
+
+  // Asks the operating system to forget the plan's files, so that the next Restore reads the disk.
+  // A request, not a guarantee: see ResidentFraction.
+  void DropFromPageCache(const Plan& plan) const;
+  // The fraction, 0 to 1, of the plan's file pages that are in the page cache; 0 for no files.
+  // Linux answers truthfully only to a file's owner or who may write it; others see 1.
+  [[nodiscard]] double ResidentFraction(const Plan& plan) const;
+
+  // Reads every file and checks it, then chains and index against the files. With `set_aside`,
+  // damaged files are moved to quarantine/ and the index is brought up to date. Throws kIo when
+  // files cannot be listed or read; damage is reported, not thrown.
+  VerifyReport Verify(bool set_aside);
+
+  // Makes the index anew from the files. Hits and access times survive if the old index can be
+  // read. Files that cannot be read are moved to quarantine/.
+  void RebuildIndex();
+
+  [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
+  [[nodiscard]] bool read_only() const { return read_only_; }
+  // Whether opening had to make the index anew.
+  [[nodiscard]] bool index_rebuilt() const { return index_rebuilt_; }
+
+ private:
+  class Writer;
+  struct Files;
+  struct BlockOutcome;
+
+  void OpenForWriting();
+  void OpenForReading();
+  void OpenIndex();
+  void Step(std::string_view name) const;
+  void RequireWritable() const;
+  [[nodiscard]] std::filesystem::path BlockPath(const Digest& hash) const;
+  [[nodiscard]] std::filesystem::path EntryPath(const Digest& id) const;
+  [[nodiscard]] Files ListFiles() const;
+  [[nodiscard]] bool IndexAgrees(const Files& files) const;
+  // Fills the index from the files, within one transaction. `set_aside`: as in RebuildIndex.
+  void Rebuild(const Files& files, bool set_aside);
+  RemoveResult RemoveBlocks(const std::vector<BlockRow>& blocks) const;
+  // Moves a file to quarantine/; returns whether it could.
+  bool SetAside(const std::filesystem::path& path, const std::string& why) const;
+  void ForgetBlock(const Digest& hash);
+  [[nodiscard]] BlockOutcome RestoreBlock(const Plan& plan, std::size_t at,
+                                          const KvBufferView& buffer) const;
+  [[nodiscard]] IndexPicture LoadIndex() const;
+
+  struct Access {
+    std::uint64_t hits = 0;
+    std::int64_t last_us = 0;
+  };
+
+  const CacheKey key_;
+  const BlockFormat format_;
+  const std::filesystem::path folder_;
+  const Options options_;
+  bool read_only_ = false;
+  bool index_rebuilt_ = false;
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::unique_ptr<Index> index_;
+  std::uint64_t index_inode_ = 0;
+  UniqueFd lock_file_;
+  std::map<Digest, Access> accesses_;
+};
+
+}  // namespace kvr::cache

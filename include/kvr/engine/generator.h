@@ -1,0 +1,169 @@
+// Generator: prompts to tokens, by either arm, with what each phase cost.
+//
+// Both arms prefill in pieces cut at absolute block edges; the recycled arm merely starts at the
+// depth that it restored. One KvBuffer serves all calls.
+//
+// Thread safety: none.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvr/base/types.h"
+#include "kvr/cache/store.h"
+#include "kvr/engine/sampler.h"
+#include "kvr/model/encoder.h"
+#include "kvr/model/language_model.h"
+#include "kvr/text/chat_template.h"
+#include "kvr/text/tokenizer.h"
+#include "kvr/text/wordpiece.h"
+
+namespace kvr::engine {
+
+enum class Arm { kBaseline, kRecycled };
+enum class Policy { kOff, kEmbedding, kPrefix };
+
+[[nodiscard]] const char* ToString(Arm arm);
+[[nodiscard]] const char* ToString(Policy policy);
+// Throws kInvalidInput naming what is allowed.
+[[nodiscard]] Policy PolicyFromString(std::string_view text);
+
+// How saved keys and values are found and how much of an entry may be reused.
+struct Reuse {
+  Policy policy = Policy::kPrefix;
+  cache::Match match = cache::Match::kToken;
+  int candidates = 5;         // embedding: entries looked at, the nearest first
+  float min_similarity = 0;   // embedding: a smaller cosine is no candidate
+  std::uint32_t min_depth = 1;
+};
+
+struct Request {
+  std::string text;
+  Tokens tokens;  // Encode(text); computed by the caller, so that no clock includes it
+  Arm arm = Arm::kBaseline;
+  Reuse reuse;                       // recycled arm only
+  const cache::View* view = nullptr;  // recycled arm: the entries that this request may see
+  int max_new_tokens = 64;
+  Sampling sampling;
+  bool stop_at_eos = true;
+  int free_piece_tokens = 0;   // baseline without the block schedule: pieces of this length
+  bool cold = false;           // drop the plan's files from the page cache before the restore
+  bool keep_logits = false;    // Generation::logits, a row for each new token
+  Tokens forced;               // teacher forcing: these are the new tokens, whatever is sampled
+  std::function<void(Token)> on_token;  // called for each new token, outside the clock
+};
+
+// Milliseconds by the steady clock. ttft_ms is the sum of the phases before the first token: what
+// lies between them (measuring the page cache, callbacks) is not the arm's.
+struct Timings {
+  double embed_ms = 0;    // word pieces and sentence embedding
+  double lookup_ms = 0;   // candidates, verification, chain walk
+  double restore_ms = 0;  // read, check, copy into the buffer
+  double prefill_ms = 0;  // the remaining pieces, and picking the first token
+  double ttft_ms = 0;
+  double decode_ms = 0;  // the tokens after the first
+  double total_ms = 0;   // ttft_ms + decode_ms
+};
+
+enum class Outcome { kHit, kMiss, kOff };
+[[nodiscard]] const char* ToString(Outcome outcome);
+
+struct Generation {
+  Tokens tokens;  // new ones; the end-of-text token included if it came
+  bool ended = false;  // by end of text
+  Timings timings;
+  Outcome outcome = Outcome::kOff;
+  std::optional<cache::LimitedBy> limited_by;  // recycled arm only
+  int reuse_depth = 0;
+  bool exact_claimed = true;  // the law says: equal to the baseline bit for bit
+  std::optional<float> similarity;
+  std::optional<Digest> entry;
+  std::uint64_t restored_bytes = 0;
+  std::optional<double> resident_fraction;  // of the plan's files, before the restore
+  std::vector<std::vector<float>> logits;
+};
+
+struct SaveResult {
+  cache::PutResult put;
+  int tokens = 0;
+  int prefilled = 0;  // of them, computed anew
+  double prefill_ms = 0;
+  double save_ms = 0;  // all of it: prefill, embedding, writing
+};
+
+class Generator {
+ public:
+  struct Options {
+    std::filesystem::path model;
+    std::filesystem::path encoder;  // empty: none, and no embedding policy
+    model::LanguageModelOptions language_model;
+  };
+
+  // Loads the archives. Throws as they do.
+  explicit Generator(const Options& options);
+
+  [[nodiscard]] const model::ArchiveInfo& info() const { return model_.info(); }
+  [[nodiscard]] const model::Encoder* encoder() const { return encoder_.get(); }
+  [[nodiscard]] model::LanguageModel& language_model() { return model_; }
+  [[nodiscard]] const text::Tokenizer& tokenizer() const { return tokenizer_; }
+  // Nothing when the archive has no chat template.
+  [[nodiscard]] const std::optional<text::ChatTemplate>& chat_template() const { return template_; }
+  // Bytes of keys and values per token.
+  [[nodiscard]] std::uint64_t kv_bytes_per_token() const;
+
+  // What names this model's values on this machine.
+  [[nodiscard]] cache::CacheKey CacheKey() const;
+
+  // Opens the store that Generate restores from and Save writes to. Throws as cache::Store does.
+  void OpenStore(const std::filesystem::path& cache_dir, cache::Store::Options options);
+  [[nodiscard]] cache::Store* store() { return store_.get(); }
+
+  // The start-up probe's finding; the probe runs when first asked for.
+  [[nodiscard]] const model::Probe& probe();
+
+  struct Embedding {
+    std::vector<float> values;
+    std::size_t pieces_embedded = 0, pieces_total = 0;
+  };
+  // REQUIRES: an encoder.
+  [[nodiscard]] Embedding Embed(std::string_view text);
+
+  // Throws kInvalidInput for an empty prompt or one that, with max_new_tokens, passes the context.
+  Generation Generate(const Request& request);
+
+  // Stores `text` under its own tokens: what the buffer still holds of their exact values is used,
+  // the rest is prefilled on the block schedule. After Generate that is the prompt, so a reply's
+  // tokens are prefilled again (design law 1). Throws as Generate and cache::Store::Put do.
+  // REQUIRES: an open store.
+  SaveResult Save(const std::string& text);
+
+  // Forgets what the buffer holds, so that the next Save computes everything.
+  void ForgetBuffer() { resident_.clear(); }
+
+ private:
+  void Reserve(std::size_t tokens);
+  cache::KvBufferView BufferView();
+  // Prefills tokens[start..] in pieces; `free_piece` 0 keeps the block schedule. Returns the last
+  // token's logits.
+  std::vector<float> Prefill(std::span<const Token> tokens, std::size_t start, int free_piece);
+  // Looks up and restores; returns the depth.
+  std::size_t Recycle(const Request& request, Generation& generation);
+
+  model::LanguageModel model_;
+  std::unique_ptr<model::Encoder> encoder_;
+  text::Tokenizer tokenizer_;
+  std::optional<text::WordPiece> word_pieces_;
+  std::optional<text::ChatTemplate> template_;
+  std::unique_ptr<cache::Store> store_;
+  std::optional<model::Probe> probe_;
+  model::KvBuffer buffer_;
+  Tokens resident_;  // tokens whose exact keys and values lie at the buffer's start
+};
+
+}  // namespace kvr::engine

@@ -1,0 +1,111 @@
+// A run folder's raw data: run.json and cells.jsonl (docs/results_format.md).
+//
+// Thread safety: plain values and pure functions.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kvr/base/json.h"
+#include "kvr/base/types.h"
+
+namespace kvr::experiment {
+
+// Version of run.json and of each line of cells.jsonl.
+inline constexpr int kResultsSchema = 1;
+
+// A cell's output against the output of its prompt's first baseline.
+struct Fidelity {
+  bool exact = false;  // all logits compared are equal bit for bit, and so are the tokens
+  std::optional<std::int64_t> compared_tokens;
+  std::optional<std::int64_t> first_divergence;  // first new token that differs; none: all equal
+  std::optional<double> max_abs_logit_diff;
+  std::optional<double> kl_mean, kl_max, top1;  // teacher-forced along the baseline's tokens
+  std::optional<double> cosine, rouge_l;        // of the output texts
+  std::optional<std::string> semantic;          // "measured", "random weights", "first token only"
+};
+
+// One line of cells.jsonl. Times are milliseconds. Empty optionals are null in the file.
+struct Cell {
+  std::string model, precision, workload, prompt_id;
+  std::int64_t repetition = 0;
+  std::string arm;                   // "baseline" or "recycled"
+  std::string schedule;              // "block", or "free" (baseline with the best chunking)
+  bool control = false;              // a second baseline, to be compared with the first
+  std::string policy;                // "off", "embedding", "prefix"
+  std::optional<std::string> match;  // "whole", "token", "block"
+  std::string outcome;               // "hit", "miss", "off"
+  std::optional<std::string> limited_by;
+  bool exact_claimed = false;
+  std::int64_t prompt_tokens = 0;
+  std::int64_t reuse_depth = 0;
+  std::optional<std::int64_t> available_depth;  // what the prefix policy finds for this prompt
+  std::optional<double> similarity;             // of the prompt and the entry, by embedding
+  std::optional<std::string> entry, tier, page_cache;
+  std::optional<std::int64_t> restored_bytes;
+  std::optional<double> embed_ms, lookup_ms, restore_ms;
+  double prefill_ms = 0;
+  double ttft_ms = 0;
+  std::optional<double> decode_ms, total_ms, save_ms;
+  std::int64_t new_tokens = 0;
+  bool full = true;  // false: the cell stopped at the first token
+  Tokens tokens;
+  std::string text;
+  std::int64_t truncated_tokens = 0;
+  std::optional<Fidelity> fidelity;
+
+  [[nodiscard]] bool recycled() const { return arm == "recycled"; }
+  [[nodiscard]] bool hit() const { return outcome == "hit"; }
+  // Time for each token after the first. Nothing for a cell that has none.
+  [[nodiscard]] std::optional<double> DecodeMsPerToken() const;
+};
+
+// The line's object, schema included.
+[[nodiscard]] Json ToJson(const Cell& cell);
+
+// Reads ToJson()'s object; unknown fields are ignored, a nullable field may be absent. `where`
+// names the place in errors. Throws kIncompatible for a newer schema, kCorrupt for a field that is
+// missing, of the wrong type or impossible.
+[[nodiscard]] Cell CellFromJson(const Json& json, const std::string& where);
+
+struct ModelInfo {
+  std::string name, precision;
+  bool random_weights = false;
+  std::optional<bool> probe_exact;  // whether this machine passed the start-up probe
+  std::optional<std::int64_t> probe_cuts;
+  std::optional<std::int64_t> kv_bytes_per_token;
+};
+
+// What saving one entry cost.
+struct Fill {
+  std::string model, precision, entry;
+  std::int64_t tokens = 0;
+  double prefill_ms = 0;
+  double save_ms = 0;
+  std::int64_t bytes = 0;  // written
+  std::int64_t new_blocks = 0;
+  std::int64_t shared_blocks = 0;
+};
+
+struct Run {
+  std::string label;  // config name and folder name: "paper/20260131-120000"
+  std::string name;
+  std::vector<std::string> control_groups;  // workloads without any overlap with the cache
+  Json environment = Json::object();
+  std::vector<ModelInfo> models;
+  std::vector<Fill> fill;
+  std::string started;
+  std::optional<std::string> finished;  // none: interrupted, or still running
+  std::vector<Cell> cells;
+  std::vector<std::string> warnings;  // what was wrong with the files and yet tolerated
+};
+
+// Reads a run folder. A last line without its newline that is not JSON was cut off by a crash: it
+// is left out with a warning. Throws kNotFound when a file is missing, kCorrupt naming file, line
+// and field, kIncompatible for a newer schema.
+[[nodiscard]] Run ReadRun(const std::filesystem::path& folder);
+
+}  // namespace kvr::experiment

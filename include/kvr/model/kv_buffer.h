@@ -1,0 +1,41 @@
+// KvBuffer: the keys and values of one sequence, each [layers, kv_heads, capacity, head_dim],
+// contiguous fp32, allocated once and written in place.
+//
+// Thread safety: none.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+namespace kvr::model {
+
+class KvBuffer {
+ public:
+  // Zeroed, so that what attention masks out is finite. Throws kResource.
+  KvBuffer(int layers, int kv_heads, int capacity_tokens, int head_dim);
+  ~KvBuffer();
+  KvBuffer(KvBuffer&&) noexcept;
+  KvBuffer& operator=(KvBuffer&&) noexcept;
+
+  [[nodiscard]] int capacity_tokens() const;
+  [[nodiscard]] std::size_t bytes() const;  // keys and values together
+  [[nodiscard]] std::byte* keys();
+  [[nodiscard]] std::byte* values();
+
+  // Zeroes positions first..first+count-1: after a restore that left them unspecified.
+  void Clear(int first, int count);
+
+  // Copies positions 0..count-1 from a buffer of the same shape. Costs a copy of them.
+  void CopyFrom(const KvBuffer& other, int count);
+
+  // Whether positions first..first+count-1 hold the same bits in both.
+  [[nodiscard]] bool EqualBits(const KvBuffer& other, int first, int count) const;
+
+  struct Tensors;  // libtorch's view, for the model layer
+  [[nodiscard]] Tensors& tensors() { return *tensors_; }
+
+ private:
+  std::unique_ptr<Tensors> tensors_;
+};
+
+}  // namespace kvr::model

@@ -1,0 +1,76 @@
+// LanguageModel: one TorchScript archive, ready to prefill and decode over a caller's KvBuffer. The
+// caller passes position and buffer, so reuse is nothing but another start position.
+//
+// Thread safety: none; libtorch runs its own threads inside a call.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kvr/base/types.h"
+#include "kvr/model/archive.h"
+#include "kvr/model/kv_buffer.h"
+
+namespace kvr::model {
+
+struct LanguageModelOptions {
+  int block_tokens = 128;
+  bool pack = true;  // oneDNN-packed weights: the faster kernels, and those whose rows are exact
+};
+
+// Whether rows depend on how a block is cut, on this machine, with this model.
+struct Probe {
+  bool exact = false;
+  int cuts = 0;       // cuts tried
+  int first_bad = 0;  // depth inside the block of the first cut that changed a bit, 0 if none
+};
+
+class LanguageModel {
+ public:
+  // Loads and packs the weights. Throws as ReadArchiveInfo does, and kResource.
+  LanguageModel(const std::filesystem::path& path, const LanguageModelOptions& options);
+  ~LanguageModel();
+  LanguageModel(const LanguageModel&) = delete;
+  LanguageModel& operator=(const LanguageModel&) = delete;
+
+  [[nodiscard]] const ArchiveInfo& info() const { return info_; }
+  [[nodiscard]] int block_tokens() const { return options_.block_tokens; }
+  [[nodiscard]] std::string kernel_path() const { return options_.pack ? "packed" : "plain"; }
+
+  // A buffer for `tokens` tokens, its capacity rounded up to a block edge.
+  [[nodiscard]] KvBuffer NewBuffer(int tokens) const;
+
+  // Computes positions past..past+ids.size()-1 over the keys and values below `past`, writes theirs,
+  // and returns the last token's logits [vocab]. One call is one piece, whatever its length: the
+  // schedule (pieces that end at block edges) is the caller's.
+  // REQUIRES: ids is not empty; the buffer reaches the block edge behind the last token and is
+  // finite there; the last position lies inside the context.
+  std::vector<float> Prefill(std::span<const Token> ids, int past, KvBuffer& buffer);
+
+  // As Prefill, with the logits of every token: [ids.size(), vocab], row by row.
+  std::vector<float> PrefillAllLogits(std::span<const Token> ids, int past, KvBuffer& buffer);
+
+  // One decode step at position `past`. The keys and values that it writes are not bit for bit
+  // those of Prefill and must not be stored (design law 1).
+  std::vector<float> Decode(Token id, int past, KvBuffer& buffer);
+
+  // Cuts a piece of pseudo-random ids in the second block at several depths, one row and odd counts
+  // among them, and compares logits, keys and values bit for bit with the uncut piece. Costs about
+  // a dozen prefills of up to 61 tokens.
+  [[nodiscard]] Probe RunProbe();
+
+ private:
+  struct Impl;
+  std::vector<float> Call(const char* method, std::span<const Token> ids, int past,
+                          KvBuffer& buffer);
+
+  ArchiveInfo info_;
+  LanguageModelOptions options_;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kvr::model

@@ -1,0 +1,63 @@
+// A language model's tokenizer: text to token ids and back, exactly as the reference does it.
+//
+// Thread safety: const methods may run concurrently.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "kvr/base/types.h"
+
+namespace kvr::text {
+
+class Tokenizer {
+ public:
+  // `spec` is the archive's metadata "tokenizer" object (docs/archive_format.md), `model` the bytes
+  // of its tokenizer.model. Throws kCorrupt when either cannot be read or they disagree.
+  Tokenizer(const nlohmann::json& spec, std::string_view model);
+  ~Tokenizer();
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+
+  // The ids of `text`. Special tokens written out in the text become their single ids; nothing is
+  // added in front or behind, except what the model's own tokenizer always adds ("add_bos").
+  // REQUIRES: `text` is valid UTF-8 (see SanitizeUtf8).
+  [[nodiscard]] Tokens Encode(std::string_view text) const;
+
+  // The bytes that `ids` stand for; special tokens are written out, or left out on request. The
+  // result may end inside a UTF-8 character: see StreamDecoder. Throws kInvalidInput for an id
+  // outside the vocabulary.
+  [[nodiscard]] std::string Decode(std::span<const Token> ids, bool skip_special = false) const;
+
+  // The id of a special token's text, or nothing.
+  [[nodiscard]] std::optional<Token> SpecialToken(std::string_view text) const;
+  [[nodiscard]] int vocab_size() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Turns a growing list of ids into text that never ends inside a UTF-8 character. Bytes that can
+// not become a character are replaced by U+FFFD. Push every new id; Flush once at the end.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)
+      : tokenizer_(&tokenizer), skip_special_(skip_special) {}
+
+  // The text that is certain after `id`; may be empty.
+  [[nodiscard]] std::string Push(Token id);
+  // What is left: an unfinished character comes out as U+FFFD.
+  [[nodiscard]] std::string Flush();
+
+ private:
+  const Tokenizer* tokenizer_;
+  bool skip_special_;
+  std::string pending_;
+};
+
+}  // namespace kvr::text

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Turns a model into one TorchScript archive that kvr runs (docs/archive_format.md).
+
+examples:
+  scripts/export_model.py models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --out models/smollm2.pt
+  scripts/export_model.py models/sources/minilm --out models/minilm.pt
+  scripts/export_model.py microsoft/DialoGPT-medium --out models/dialogpt-medium.pt
+  scripts/export_model.py my_folder --random --seed 7 --out models/shape.pt
+
+The archive is compared with the reference model before it is written; where they differ, nothing is.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", help="a hub id, a folder in the hub's layout, or a .gguf file")
+    parser.add_argument("--out", required=True, type=Path, help="the archive to write (.pt)")
+    parser.add_argument("--precision", default="fp32", choices=["fp32"])
+    parser.add_argument("--random", action="store_true", help="seeded weights; needs only a config")
+    parser.add_argument("--seed", type=int, default=0, help="for --random (default 0)")
+    parser.add_argument("--name", help="the model's name (default: from the source)")
+    parser.add_argument("--threads", type=int, default=0, help="default: all cores")
+    args = parser.parse_args()
+
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    import torch
+    import transformers
+
+    from kvr_export import archive, sources
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    started = time.monotonic()
+
+    def say(message: str) -> None:
+        print(f"[{time.monotonic() - started:5.1f} s] {message}", file=sys.stderr, flush=True)
+
+    try:
+        source = sources.find(args.source, args.name, args.random, args.seed)
+        archive.export(source, args.out, args.precision, say)
+    except (sources.Refused, archive.Different) as error:
+        print(f"export_model.py: {error}", file=sys.stderr)
+        return 2 if isinstance(error, sources.Refused) else 1
+    except OSError as error:
+        print(f"export_model.py: {error}", file=sys.stderr)
+        return 4
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Builds the archive, proves it equal to the reference, and writes it."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Callable
+
+import torch
+
+from . import models, tokenizer
+from .sources import Source
+
+FORMAT_VERSION = 1
+LOGIT_TOLERANCE = 1e-3  # absolute, fp32 against fp32
+COSINE_FLOOR = 0.9999
+PARITY_TOKENS = 200
+GREEDY_TOKENS = 32
+BLOCK_TOKENS = 128
+
+
+class Different(Exception):
+    """The archive and the reference disagree."""
+
+
+def export(source: Source, out: Path, precision: str, say: Callable[[str], None]) -> None:
+    # An unwritable place is better known before the work than after it.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    partial.touch()
+    try:
+        say(f"reading {source.name} ({source.family})")
+        reference = source.load()
+        words = tokenizer.load(source.path, source.family)
+        say("building the archive")
+        config = reference.config
+        if source.family == "bert":
+            module = models.Encoder(config, reference)
+        else:
+            module = models.CausalLm(source.family, config, reference)
+        metadata = describe(source, module, words, precision)
+        scripted = models.script(module)
+        say("comparing it with the reference")
+        compare_ids = tokenizer_parity(words)
+        save(scripted, partial, metadata, words.model)
+        # What is compared is what was written, after packing, as the program runs it.
+        written = torch.jit.load(str(partial))
+        with torch.no_grad():
+            if source.family == "bert":
+                parity = encoder_parity(written, reference, words)
+            else:
+                parity = language_model_parity(written, reference, metadata)
+        metadata["parity"] = {**compare_ids, **parity}
+        save(scripted, partial, metadata, words.model)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    say(f"wrote {out} ({out.stat().st_size / 1e6:.0f} MB)")
+    print(json.dumps({"archive": str(out), **metadata["parity"]}, indent=2))
+
+
+def describe(source: Source, module: torch.nn.Module, words, precision: str) -> dict:
+    config = source.config
+    if source.family == "gpt2":
+        heads = kv_heads = config.n_head
+        layers, width, context = config.n_layer, config.n_embd, config.n_positions
+        head_dim = width // heads
+    else:
+        heads, layers = config.num_attention_heads, config.num_hidden_layers
+        width = config.hidden_size
+        kv_heads = getattr(config, "num_key_value_heads", heads) or heads
+        head_dim = getattr(config, "head_dim", None) or width // heads
+        context = config.max_position_embeddings
+    if source.family == "bert":
+        # What the sentence encoder was trained to read, where its folder says so.
+        limit = source.path / "sentence_bert_config.json"
+        if limit.is_file():
+            context = min(context, json.loads(limit.read_text())["max_seq_length"])
+    eos = config.eos_token_id if source.family != "bert" else None
+    architecture = {
+        "family": source.family,
+        "shape": {
+            "layers": layers, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim,
+            "width": width, "vocab": config.vocab_size,
+            "parameters": sum(p.numel() for p in unique(module)),
+        },
+        "context_tokens": context,
+    }
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "kind": "encoder" if source.family == "bert" else "language_model",
+        "name": source.name,
+        **architecture,
+        "precision": precision,
+        "eos_ids": [] if eos is None else eos if isinstance(eos, list) else [eos],
+        "tokenizer": words.spec,
+        "template": words.template,
+        "random_weights": source.random_seed is not None,
+        "seed": source.random_seed,
+        "origin": source.origin,
+    }
+    metadata["fingerprint"] = fingerprint(module, architecture, words, precision)
+    return metadata
+
+
+def unique(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Weights, tied ones once."""
+    seen = {}
+    for _, tensor in named_tensors(module):
+        seen[tensor.data_ptr()] = tensor
+    return list(seen.values())
+
+
+def named_tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    found = [*module.named_parameters(), *module.named_buffers()]
+    for name, part in module.named_modules():
+        if isinstance(part, models.Linear) and part.bias is not None:
+            found.append((f"{name}.bias", part.bias))
+    return sorted((n, t) for n, t in found if t.numel() > 0)
+
+
+def fingerprint(module: torch.nn.Module, architecture: dict, words, precision: str) -> str:
+    """SHA-256 over format version, architecture, precision, tokenizer and every weight."""
+    digest = hashlib.sha256()
+    head = {
+        "format_version": FORMAT_VERSION, "architecture": architecture, "precision": precision,
+        "tokenizer": words.spec,
+    }
+    digest.update(json.dumps(head, sort_keys=True).encode())
+    digest.update(words.model)
+    for name, tensor in named_tensors(module):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save(scripted: torch.jit.ScriptModule, path: Path, metadata: dict, words: bytes) -> None:
+    extra = {"metadata.json": json.dumps(metadata, indent=1), "tokenizer.model": words}
+    torch.jit.save(scripted, str(path), _extra_files=extra)
+
+
+def tokenizer_parity(words) -> dict:
+    ours, theirs = words.encode(tokenizer.TORTURE_TEXT), words.reference(tokenizer.TORTURE_TEXT)
+    if ours != theirs:
+        at = next(
+            (i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs))
+        )
+        raise Different(
+            f"token ids of the built-in text differ at position {at}: "
+            f"found {ours[at:at + 4]}, expected {theirs[at:at + 4]}"
+        )
+    return {"torture_text_ids": len(ours)}
+
+
+def language_model_parity(lm, reference, metadata: dict) -> dict:
+    shape, context = metadata["shape"], metadata["context_tokens"]
+    length = min(PARITY_TOKENS, context - GREEDY_TOKENS)
+    ids = torch.randint(
+        0, shape["vocab"], (length,), generator=torch.Generator().manual_seed(0)
+    )
+    expected = reference(ids[None]).logits[0]
+
+    lm.prepare(BLOCK_TOKENS, True)
+    capacity = -(-(length + GREEDY_TOKENS) // BLOCK_TOKENS) * BLOCK_TOKENS
+    size = [shape["layers"], shape["kv_heads"], capacity, shape["head_dim"]]
+    keys, values = torch.zeros(size), torch.zeros(size)
+    found = lm.all_logits(ids, 0, keys, values)
+    gap = (found - expected).abs().max().item()
+    if not gap <= LOGIT_TOLERANCE:
+        raise Different(f"logits differ by {gap:.2e}, allowed is {LOGIT_TOLERANCE:.0e}")
+
+    greedy = reference.generate(
+        ids[None], max_new_tokens=GREEDY_TOKENS, min_new_tokens=GREEDY_TOKENS, do_sample=False,
+        pad_token_id=0, attention_mask=torch.ones_like(ids[None]),
+        # min_new_tokens hides the end token from the reference only; so that both see the same,
+        # nothing ends the sequence.
+        eos_token_id=-1,
+    )[0, length:]
+    logits, past, ours = found[-1], length, []
+    for _ in range(GREEDY_TOKENS):
+        ours.append(int(logits.argmax()))
+        logits = lm.decode(torch.tensor([ours[-1]]), past, keys, values)
+        past += 1
+    if ours != greedy.tolist():
+        at = next(i for i, (a, b) in enumerate(zip(ours, greedy.tolist())) if a != b)
+        raise Different(f"greedy token {at} is {ours[at]}, the reference's is {greedy[at]}")
+    return {
+        "logit_tokens": length, "max_abs_logit_diff": gap, "greedy_tokens_equal": GREEDY_TOKENS,
+    }
+
+
+def encoder_parity(encoder, reference, words) -> dict:
+    encoder.prepare(True)
+    texts = [
+        "How do I reset my password?", "photosynthesis",
+        "The committee met on Tuesday. It agreed to publish the report before the end of the year, "
+        "after the figures had been checked by somebody else.",
+    ]
+    worst = 1.0
+    for text in texts:
+        ids = torch.tensor(words.encode(text))
+        hidden = reference(ids[None], attention_mask=torch.ones_like(ids[None])).last_hidden_state
+        expected = torch.nn.functional.normalize(hidden[0].mean(dim=0), dim=0)
+        worst = min(worst, float(encoder(ids) @ expected))
+    if not worst >= COSINE_FLOOR:
+        raise Different(f"an embedding's cosine is {worst:.6f}, required is {COSINE_FLOOR}")
+    return {"min_cosine": worst}

@@ -1,0 +1,128 @@
+#include "kvr/base/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+
+#include "kvr/base/error.h"
+
+namespace kvr {
+
+namespace fs = std::filesystem;
+
+UniqueFd::~UniqueFd() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+UniqueFd& UniqueFd::operator=(UniqueFd&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+UniqueFd OpenForRead(const fs::path& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) throw IoError("cannot open " + path.string(), errno);
+  return fd;
+}
+
+std::uint64_t FileSize(int fd, const fs::path& path) {
+  struct stat info;
+  if (::fstat(fd, &info) != 0) throw IoError("cannot stat " + path.string(), errno);
+  if (!S_ISREG(info.st_mode)) throw Error(Error::Kind::kIo, path.string() + " is not a file");
+  return static_cast<std::uint64_t>(info.st_size);
+}
+
+std::string ReadFile(const fs::path& path) {
+  const UniqueFd fd = OpenForRead(path);
+  std::string contents(FileSize(fd.get(), path), '\0');
+  iovec part{contents.data(), contents.size()};
+  ReadScattered(fd.get(), 0, {&part, 1}, path);
+  return contents;
+}
+
+void ReadScattered(int fd, std::uint64_t offset, std::span<iovec> parts, const fs::path& path) {
+  while (!parts.empty()) {
+    if (parts.front().iov_len == 0) {
+      parts = parts.subspan(1);
+      continue;
+    }
+    const auto count = static_cast<int>(std::min<std::size_t>(parts.size(), IOV_MAX));
+    const ssize_t got = ::preadv(fd, parts.data(), count, static_cast<off_t>(offset));
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      throw IoError("cannot read " + path.string(), errno);
+    }
+    if (got == 0) {
+      throw Corrupt(path.string() + " ends at byte " + std::to_string(offset) +
+                    ", before its contents do");
+    }
+    offset += static_cast<std::uint64_t>(got);
+    for (auto left = static_cast<std::size_t>(got); left > 0;) {
+      iovec& part = parts.front();
+      const std::size_t used = std::min(left, part.iov_len);
+      part.iov_base = static_cast<char*>(part.iov_base) + used;
+      part.iov_len -= used;
+      left -= used;
+      if (part.iov_len == 0) parts = parts.subspan(1);
+    }
+  }
+}
+
+void WriteAndRename(const fs::path& path, std::span<const std::span<const std::byte>> parts) {
+  // The process id and a counter keep writers of one file apart.
+  static std::atomic<unsigned> counter{0};
+  const fs::path temporary = path.string() + ".tmp-" + std::to_string(::getpid()) + "-" +
+                             std::to_string(counter.fetch_add(1));
+  const UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (fd.get() < 0) throw IoError("cannot create " + temporary.string(), errno);
+  try {
+    for (std::span<const std::byte> part : parts) {
+      while (!part.empty()) {
+        const ssize_t put = ::write(fd.get(), part.data(), part.size());
+        if (put < 0) {
+          if (errno == EINTR) continue;
+          throw IoError("cannot write " + path.string(), errno);
+        }
+        part = part.subspan(static_cast<std::size_t>(put));
+      }
+    }
+    if (::fsync(fd.get()) != 0) throw IoError("cannot sync " + path.string(), errno);
+    if (::rename(temporary.c_str(), path.c_str()) != 0) {
+      throw IoError("cannot rename to " + path.string(), errno);
+    }
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+}
+
+void WriteAndRename(const fs::path& path, std::string_view contents) {
+  const auto bytes = std::as_bytes(std::span(contents.data(), contents.size()));
+  WriteAndRename(path, {&bytes, 1});
+}
+
+void SyncFolder(const fs::path& folder) {
+  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() < 0) throw IoError("cannot open folder " + folder.string(), errno);
+  if (::fsync(fd.get()) != 0) throw IoError("cannot sync folder " + folder.string(), errno);
+}
+
+void CreateFolders(const fs::path& folder) {
+  if (folder.empty() || fs::is_directory(folder)) return;
+  const fs::path parent = folder.parent_path();
+  CreateFolders(parent);
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
+    throw IoError("cannot create folder " + folder.string(), errno);
+  }
+  if (!fs::is_directory(folder)) {
+    throw Error(Error::Kind::kIo, folder.string() + " exists and is not a folder");
+  }
+  SyncFolder(parent.empty() ? fs::path(".") : parent);
+}
+
+}  // namespace kvr

@@ -1,0 +1,105 @@
+#include "kvr/cache/key.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "kvr/base/error.h"
+#include "kvr/base/file.h"
+
+namespace kvr::cache {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+std::string CacheKey::ToJson() const {
+  const json object = {{"block_tokens", block_tokens},
+                       {"codec", codec},
+                       {"cpu_model", cpu_model},
+                       {"device", device},
+                       {"element", ElementName(shape.element_type)},
+                       {"format_version", kFormatVersion},
+                       {"head_dim", shape.head_dim},
+                       {"instruction_set", instruction_set},
+                       {"kernel_path", kernel_path},
+                       {"kv_heads", shape.kv_heads},
+                       {"layers", shape.layers},
+                       {"libtorch_version", libtorch_version},
+                       {"model_fingerprint", model_fingerprint},
+                       {"threads", threads}};
+  try {
+    return object.dump();
+  } catch (const json::exception& e) {
+    throw InvalidInput(std::string("a field of the cache key is not UTF-8: ") + e.what());
+  }
+}
+
+CacheKey CacheKey::FromJson(const std::string& text, const std::string& where) {
+  CacheKey key;
+  try {
+    const json object = json::parse(text);
+    if (const int version = object.at("format_version"); version != kFormatVersion) {
+      throw Incompatible(where + " has cache format version " + std::to_string(version) +
+                         ", this program reads version " + std::to_string(kFormatVersion));
+    }
+    object.at("block_tokens").get_to(key.block_tokens);
+    object.at("codec").get_to(key.codec);
+    object.at("cpu_model").get_to(key.cpu_model);
+    object.at("device").get_to(key.device);
+    object.at("head_dim").get_to(key.shape.head_dim);
+    object.at("instruction_set").get_to(key.instruction_set);
+    object.at("kernel_path").get_to(key.kernel_path);
+    object.at("kv_heads").get_to(key.shape.kv_heads);
+    object.at("layers").get_to(key.shape.layers);
+    object.at("libtorch_version").get_to(key.libtorch_version);
+    object.at("model_fingerprint").get_to(key.model_fingerprint);
+    object.at("threads").get_to(key.threads);
+  } catch (const json::exception& e) {
+    throw Corrupt(where + " is not a cache key: " + e.what());
+  }
+  // Also refuses repeated, unknown and oddly written members.
+  if (key.ToJson() != text) throw Corrupt(where + " is not a cache key as this program writes it");
+  key.Check();
+  return key;
+}
+
+Digest CacheKey::Hash() const { return Sha256Of(ToJson()); }
+
+void CacheKey::Check() const {
+  const auto check = [](const char* name, std::uint32_t value) {
+    if (value < 1 || value > kMaxDimension) {
+      throw InvalidInput(std::string("cache key: ") + name + " is " + std::to_string(value) +
+                         ", expected 1 to " + std::to_string(kMaxDimension));
+    }
+  };
+  check("layers", shape.layers);
+  check("kv_heads", shape.kv_heads);
+  check("head_dim", shape.head_dim);
+  check("block_tokens", block_tokens);
+  check("threads", threads);
+  if (codec != "raw") throw InvalidInput("cache key: codec is '" + codec + "', expected 'raw'");
+}
+
+std::vector<CacheFolder> ListCacheFolders(const fs::path& cache_dir) {
+  std::vector<CacheFolder> folders;
+  std::error_code error;
+  fs::directory_iterator entries(cache_dir, error);
+  if (error) throw IoError("cannot list the cache folder " + cache_dir.string(), error.value());
+  for (const fs::directory_entry& entry : entries) {
+    const fs::path key_path = entry.path() / "key.json";
+    try {
+      CacheKey key = CacheKey::FromJson(ReadFile(key_path), key_path.string());
+      if (Hex(key.Hash()) != entry.path().filename()) {
+        throw Corrupt(key_path.string() + " does not hash to its folder's name");
+      }
+      folders.push_back({entry.path(), std::move(key)});
+    } catch (const Error& e) {
+      spdlog::warn("skipping {}: {}", entry.path().string(), e.what());
+    }
+  }
+  std::ranges::sort(folders, {}, &CacheFolder::path);
+  return folders;
+}
+
+}  // namespace kvr::cache

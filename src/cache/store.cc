@@ -1,0 +1,767 @@
+#include "kvr/cache/store.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <set>
+#include <thread>
+
+#include "kvr/base/error.h"
+#include "kvr/cache/entry.h"
+
+namespace kvr::cache {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr char kSuffix[] = ".safetensors";
+constexpr char kIndexName[] = "index.sqlite";
+
+std::int64_t NowUs() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+std::uint64_t InodeOf(const fs::path& path) {
+  struct stat info;
+  return ::stat(path.c_str(), &info) == 0 ? info.st_ino : 0;
+}
+
+// The digest in "<64 hex digits>.safetensors", or nothing.
+std::optional<Digest> DigestFromName(const fs::path& name) {
+  if (name.extension() != kSuffix) return std::nullopt;
+  try {
+    return DigestFromHex(name.stem().string());
+  } catch (const Error&) {
+    return std::nullopt;  // the absence of a digest is the answer
+  }
+}
+
+bool IsTemporary(const fs::path& name) { return name.string().find(".tmp-") != std::string::npos; }
+
+// A range over a folder whose failures are our errors.
+std::vector<fs::directory_entry> EntriesOf(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::directory_entry> entries;
+  fs::directory_iterator at(folder, error);
+  for (; !error && at != fs::directory_iterator(); at.increment(error)) entries.push_back(*at);
+  if (error) throw IoError("cannot list " + folder.string(), error.value());
+  return entries;
+}
+
+void Unlink(const fs::path& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    throw IoError("cannot remove " + path.string(), errno);
+  }
+}
+
+}  // namespace
+
+// The names in the folder. Nothing is opened.
+struct Store::Files {
+  std::map<Digest, fs::path> blocks;
+  std::map<Digest, fs::path> entries;
+  std::vector<fs::path> leftovers;  // temporary files
+  std::vector<fs::path> foreign;
+};
+
+struct Store::BlockOutcome {
+  enum class State { kNotTried, kRestored, kMissing, kCorrupt } state = State::kNotTried;
+  bool set_aside = false;
+  std::uint64_t bytes = 0;
+  ReadTimes times;
+};
+
+// Holds the mutex and the lock file: no other thread or process changes the store meanwhile.
+class Store::Writer {
+ public:
+  Writer(Store* store, int timeout_ms) : guard_(store->mutex_), fd_(store->lock_file_.get()) {
+    store->RequireWritable();
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+    while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EINTR) continue;
+      if (errno != EWOULDBLOCK) throw IoError("cannot lock " + store->folder_.string(), errno);
+      if (std::chrono::steady_clock::now() >= deadline) {
+        throw Resource("another process has been writing to the cache " + store->folder_.string() +
+                       " for " + std::to_string(timeout_ms) + " ms; wait for it or end it");
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    try {
+      // Another process may have replaced a damaged index, or a person deleted it.
+      if (store->index_ != nullptr && InodeOf(store->folder_ / kIndexName) != store->index_inode_) {
+        store->OpenIndex();
+      }
+    } catch (...) {
+      ::flock(fd_, LOCK_UN);
+      throw;
+    }
+  }
+  ~Writer() { ::flock(fd_, LOCK_UN); }
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
+
+ private:
+  std::unique_lock<std::mutex> guard_;
+  int fd_;
+};
+
+Store::Store(const fs::path& cache_dir, const CacheKey& key, Options options)
+    : key_(key),
+      format_(key),
+      folder_(cache_dir / Hex(format_.key_hash())),
+      options_(std::move(options)),
+      read_only_(options_.mode == Mode::kReadOnly) {
+  if (!read_only_ && fs::is_directory(folder_) && ::access(folder_.c_str(), W_OK) != 0) {
+    spdlog::warn("the cache folder {} cannot be written; opening it read-only", folder_.string());
+    read_only_ = true;
+  }
+  read_only_ ? OpenForReading() : OpenForWriting();
+}
+
+Store::~Store() {
+  try {
+    Close();
+  } catch (const std::exception& e) {
+    spdlog::warn("cache {}: access times are lost: {}", folder_.string(), e.what());
+  }
+}
+
+void Store::OpenForWriting() {
+  for (const char* name : {"blocks", "entries", "quarantine"}) CreateFolders(folder_ / name);
+  const fs::path lock_path = folder_ / "lock";
+  lock_file_ = UniqueFd(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (lock_file_.get() < 0) throw IoError("cannot open " + lock_path.string(), errno);
+  const Writer writer(this, options_.lock_timeout_ms);
+  const fs::path key_path = folder_ / "key.json";
+  if (!fs::exists(key_path)) {
+    WriteAndRename(key_path, key_.ToJson());
+    SyncFolder(folder_);
+  } else if (CacheKey::FromJson(ReadFile(key_path), key_path.string()) != key_) {
+    throw Incompatible(key_path.string() + " states another cache key than its folder's name");
+  }
+  // Whoever holds the lock is the only writer: a temporary file is nobody's.
+  for (const fs::path& path : ListFiles().leftovers) Unlink(path);
+  OpenIndex();
+}
+
+void Store::OpenForReading() {
+  if (!fs::is_directory(folder_)) {
+    throw NotFound("there is no cache folder " + folder_.string() +
+                   ": nothing has been stored with this model and these settings");
+  }
+  const fs::path key_path = folder_ / "key.json";
+  if (fs::exists(key_path) && CacheKey::FromJson(ReadFile(key_path), key_path.string()) != key_) {
+    throw Incompatible(key_path.string() + " states another cache key than its folder's name");
+  }
+  try {
+    index_ =
+        std::make_unique<Index>(folder_ / kIndexName, format_.key_hash(), Index::Mode::kReadOnly);
+  } catch (const Error& e) {
+    spdlog::warn("cache {}: reading the files instead of the index: {}", folder_.string(),
+                 e.what());
+    index_ = std::make_unique<Index>(format_.key_hash());
+    Rebuild(ListFiles(), /*set_aside=*/false);
+    index_rebuilt_ = true;
+  }
+}
+
+// REQUIRES: the lock is held.
+void Store::OpenIndex() {
+  const fs::path path = folder_ / kIndexName;
+  const auto open = [&] {
+    return std::make_unique<Index>(path, format_.key_hash(), Index::Mode::kReadWrite);
+  };
+  // On an exception the old index stays, and the next writer tries again.
+  try {
+    index_ = open();
+  } catch (const Error& e) {
+    if (e.kind() != Error::Kind::kCorrupt && e.kind() != Error::Kind::kIncompatible) throw;
+    spdlog::warn("cache {}: replacing the index: {}", folder_.string(), e.what());
+    // The journal first: left beside a new database, it would be played back into it.
+    Unlink(path.string() + "-journal");
+    Unlink(path);
+    index_ = open();
+  }
+  const Files files = ListFiles();
+  if (!IndexAgrees(files)) {
+    spdlog::warn("cache {}: index and files disagree; rebuilding the index", folder_.string());
+    Rebuild(files, /*set_aside=*/true);
+    index_rebuilt_ = true;
+  }
+  index_inode_ = InodeOf(path);
+}
+
+void Store::Close() {
+  if (index_ == nullptr) return;
+  if (!read_only_ && !accesses_.empty()) {
+    const Writer writer(this, options_.lock_timeout_ms);
+    index_->Begin();
+    try {
+      for (const auto& [id, access] : accesses_) index_->AddHits(id, access.hits, access.last_us);
+      index_->Commit();
+    } catch (...) {
+      index_->Rollback();
+      throw;
+    }
+    accesses_.clear();
+  }
+  index_.reset();
+}
+
+void Store::Step(std::string_view name) const {
+  if (options_.before_step) options_.before_step(name);
+}
+
+void Store::RequireWritable() const {
+  if (read_only_) {
+    throw Error(Error::Kind::kIo, "the cache " + folder_.string() + " is open read-only");
+  }
+}
+
+fs::path Store::BlockPath(const Digest& hash) const {
+  const std::string hex = Hex(hash);
+  return folder_ / "blocks" / hex.substr(0, 2) / (hex + kSuffix);
+}
+
+fs::path Store::EntryPath(const Digest& id) const {
+  return folder_ / "entries" / (Hex(id) + kSuffix);
+}
+
+PutResult Store::Put(const NewEntry& entry, const KvBufferView& source,
+                     std::uint32_t exact_tokens) {
+  if (entry.tokens.empty()) throw InvalidInput("an entry needs at least one token");
+  if (entry.tokens.size() > exact_tokens || exact_tokens > source.capacity_tokens) {
+    throw InvalidInput("an entry of " + std::to_string(entry.tokens.size()) + " tokens from " +
+                       std::to_string(exact_tokens) + " exact ones in a buffer for " +
+                       std::to_string(source.capacity_tokens) +
+                       ": only exact keys and values are stored");
+  }
+  const std::vector<ChainLink> chain = Chain(format_.key_hash(), entry.tokens, key_.block_tokens);
+  EntryRow row = {.id = EntryId(entry.text, entry.encoder, chain.back().hash),
+                  .text = entry.text,
+                  .tokens = entry.tokens,
+                  .embedding = entry.embedding,
+                  .encoder = entry.encoder,
+                  .pieces_embedded = entry.pieces_embedded,
+                  .pieces_total = entry.pieces_total};
+  for (const ChainLink& link : chain) row.chain.push_back(link.hash);
+
+  const Writer writer(this, options_.lock_timeout_ms);
+  PutResult result = {.entry = row.id};
+  std::vector<fs::path> written;
+  Step("begin");
+  index_->Begin();
+  try {
+    std::set<fs::path> folders;
+    for (const ChainLink& link : chain) {
+      const fs::path path = BlockPath(link.hash);
+      std::error_code absent;  // then the size is not the indexed one either
+      if (const std::uint64_t bytes = index_->BlockFileBytes(link.hash);
+          bytes > 0 && fs::file_size(path, absent) == bytes) {
+        ++result.blocks_shared;
+        continue;
+      }
+      Step("block");
+      CreateFolders(path.parent_path());
+      const std::uint64_t bytes = format_.Write(
+          path, link, std::span(entry.tokens).subspan(link.first, link.count), source);
+      written.push_back(path);
+      folders.insert(path.parent_path());
+      index_->PutBlock({link.hash, link.parent, link.count, bytes});
+      ++result.blocks_written;
+      result.bytes_written += bytes;
+    }
+    Step("sync blocks");
+    for (const fs::path& folder : folders) SyncFolder(folder);
+    if (!index_->HasEntry(row.id) || !fs::exists(EntryPath(row.id))) {
+      Step("entry");
+      // Strictly increasing, so that "older" is well defined however the clock is set.
+      row.created_us = std::max(NowUs(), index_->NewestEntry() + 1);
+      row.file_bytes = WriteEntry(EntryPath(row.id), row, format_.key_hash());
+      written.push_back(EntryPath(row.id));
+      Step("sync entries");
+      SyncFolder(folder_ / "entries");
+      index_->PutEntry(row);
+      result.created = true;
+      result.bytes_written += row.file_bytes;
+    }
+    Step("commit");
+    index_->Commit();
+  } catch (...) {
+    index_->Rollback();
+    // The entry first. What cannot be removed is sound, and of no entry: harmless.
+    for (auto path = written.rbegin(); path != written.rend(); ++path) {
+      std::error_code error;
+      if (!fs::remove(*path, error)) {
+        spdlog::warn("cannot remove {}: {}", path->string(), error.message());
+      }
+    }
+    throw;
+  }
+  return result;
+}
+
+RemoveResult Store::Remove(const Digest& entry) {
+  const Writer writer(this, options_.lock_timeout_ms);
+  if (!index_->HasEntry(entry)) throw NotFound("the cache has no entry " + Hex(entry));
+  // The entry's file first: without it, a crash leaves blocks of no entry. The other way round it
+  // would leave an entry without blocks.
+  const fs::path path = EntryPath(entry);
+  std::error_code absent;
+  const std::uintmax_t entry_bytes = fs::file_size(path, absent);
+  Step("begin");
+  index_->Begin();
+  std::vector<BlockRow> unused;
+  try {
+    index_->DeleteEntry(entry);
+    unused = index_->UnusedBlocks();
+    for (const BlockRow& block : unused) index_->DeleteBlock(block.hash);
+    Step("unlink entry");
+    Unlink(path);
+    SyncFolder(folder_ / "entries");
+    Step("commit");
+    index_->Commit();
+  } catch (...) {
+    index_->Rollback();
+    throw;
+  }
+  Step("unlink blocks");
+  accesses_.erase(entry);
+  RemoveResult result = RemoveBlocks(unused);
+  if (!absent) result.bytes_freed += entry_bytes;
+  return result;
+}
+
+RemoveResult Store::RemoveUnused() {
+  const Writer writer(this, options_.lock_timeout_ms);
+  index_->Begin();
+  std::vector<BlockRow> unused;
+  try {
+    unused = index_->UnusedBlocks();
+    for (const BlockRow& block : unused) index_->DeleteBlock(block.hash);
+    index_->Commit();
+  } catch (...) {
+    index_->Rollback();
+    throw;
+  }
+  return RemoveBlocks(unused);
+}
+
+RemoveResult Store::RemoveBlocks(const std::vector<BlockRow>& blocks) const {
+  RemoveResult result;
+  for (const BlockRow& block : blocks) {
+    Unlink(BlockPath(block.hash));
+    ++result.blocks_removed;
+    result.bytes_freed += block.file_bytes;
+  }
+  return result;
+}
+
+IndexPicture Store::LoadIndex() const {
+  const std::lock_guard guard(mutex_);
+  IndexPicture picture = index_->Load();
+  for (EntryRow& row : picture.entries) {
+    if (const auto access = accesses_.find(row.id); access != accesses_.end()) {
+      row.hits += access->second.hits;
+      row.last_access_us = std::max(row.last_access_us, access->second.last_us);
+    }
+  }
+  return picture;
+}
+
+std::vector<EntryInfo> Store::List() const {
+  IndexPicture picture = LoadIndex();
+  std::map<Digest, std::uint32_t> uses;
+  for (const EntryRow& row : picture.entries) {
+    for (const Digest& hash : row.chain) ++uses[hash];
+  }
+  std::vector<EntryInfo> infos;
+  for (EntryRow& row : picture.entries) {
+    EntryInfo info;
+    info.bytes = row.file_bytes;
+    info.blocks = static_cast<std::uint32_t>(row.chain.size());
+    for (const Digest& hash : row.chain) {
+      const auto block = picture.blocks.find(hash);
+      if (block == picture.blocks.end()) {
+        ++info.missing_blocks;
+        continue;
+      }
+      info.bytes += block->second.file_bytes;
+      if (uses[hash] > 1) ++info.shared_blocks;
+    }
+    info.row = std::move(row);
+    infos.push_back(std::move(info));
+  }
+  return infos;
+}
+
+EntryInfo Store::Show(const Digest& entry) const {
+  for (EntryInfo& info : List()) {
+    if (info.row.id == entry) return std::move(info);
+  }
+  throw NotFound("the cache has no entry " + Hex(entry));
+}
+
+View Store::MakeView() const { return {LoadIndex(), format_.key_hash(), key_.block_tokens}; }
+
+Store::BlockOutcome Store::RestoreBlock(const Plan& plan, std::size_t at,
+                                        const KvBufferView& buffer) const {
+  using State = BlockOutcome::State;
+  const PlannedBlock& block = plan.blocks[at];
+  const fs::path path = BlockPath(block.hash);
+  BlockOutcome outcome;
+  try {
+    const UniqueFd fd = OpenForRead(path);
+    const BlockHeader header = format_.ReadHeader(fd.get(), path, block.hash);
+    const Digest& parent = at == 0 ? format_.key_hash() : plan.blocks[at - 1].hash;
+    const auto expected = std::span(plan.tokens).subspan(block.first, block.used);
+    if (header.parent != parent || header.tokens.size() != block.stored ||
+        !std::ranges::equal(std::span(header.tokens).first(block.used), expected)) {
+      // The file is what its name says; the plan, made from the index, is wrong about it.
+      spdlog::warn("{}: the index is wrong about this block; verify the cache", path.string());
+      outcome.state = State::kCorrupt;
+      return outcome;
+    }
+    format_.ReadPayload(fd.get(), path, header, buffer, block.first, &outcome.times);
+    outcome.bytes = header.payload_bytes;
+    outcome.state = State::kRestored;
+  } catch (const Error& e) {
+    if (e.kind() == Error::Kind::kNotFound) {
+      outcome.state = State::kMissing;
+    } else if (e.kind() == Error::Kind::kCorrupt) {
+      outcome.state = State::kCorrupt;
+      outcome.set_aside = SetAside(path, e.what());
+    } else {
+      throw;
+    }
+  }
+  return outcome;
+}
+
+RestoreResult Store::Restore(const Plan& plan, const KvBufferView& buffer, int threads) {
+  if (plan.CapacityNeeded() > buffer.capacity_tokens || plan.tokens.size() < plan.depth) {
+    throw InvalidInput("a plan that reads " + std::to_string(plan.CapacityNeeded()) +
+                       " tokens for a buffer of " + std::to_string(buffer.capacity_tokens));
+  }
+  std::vector<BlockOutcome> outcomes(plan.blocks.size());
+  std::atomic<std::size_t> next{0};
+  std::atomic<std::size_t> first_bad{plan.blocks.size()};
+  std::mutex failure_mutex;
+  std::exception_ptr failure;
+  const auto work = [&] {
+    try {
+      for (std::size_t at = next++; at < first_bad; at = next++) {
+        outcomes[at] = RestoreBlock(plan, at, buffer);
+        if (outcomes[at].state == BlockOutcome::State::kRestored) continue;
+        for (std::size_t bad = first_bad; at < bad && !first_bad.compare_exchange_weak(bad, at);) {
+        }
+      }
+    } catch (...) {
+      first_bad = 0;
+      const std::lock_guard guard(failure_mutex);
+      failure = std::current_exception();
+    }
+  };
+  {
+    const std::size_t workers =
+        std::min(plan.blocks.size(), static_cast<std::size_t>(std::max(threads, 1)));
+    std::vector<std::jthread> helpers;
+    try {
+      for (std::size_t i = 1; i < workers; ++i) {
+        helpers.emplace_back(work);
+      }
+    } catch (const std::system_error& e) {
+      spdlog::warn("restoring with fewer threads: {}", e.what());
+    }
+    work();
+  }
+  if (failure) std::rethrow_exception(failure);
+
+  RestoreResult result;
+  result.limited_by = plan.limited_by;
+  result.tokens = plan.depth;
+  for (std::size_t at = outcomes.size(); at-- > 0;) {
+    const BlockOutcome& outcome = outcomes[at];
+    result.bytes += outcome.bytes;
+    result.times.read_ns += outcome.times.read_ns;
+    result.times.check_ns += outcome.times.check_ns;
+    if (outcome.state == BlockOutcome::State::kMissing) {
+      ++result.missing;
+      result.limited_by = LimitedBy::kEvicted;
+      result.tokens = plan.blocks[at].first;
+    } else if (outcome.state == BlockOutcome::State::kCorrupt) {
+      ++result.corrupt;
+      result.limited_by = LimitedBy::kCorrupt;
+      result.tokens = plan.blocks[at].first;
+      if (outcome.set_aside) ForgetBlock(plan.blocks[at].hash);
+    }
+  }
+  if (result.tokens > 0 && plan.entry) {
+    const std::lock_guard guard(mutex_);
+    Access& access = accesses_[*plan.entry];
+    ++access.hits;
+    access.last_us = NowUs();
+  }
+  return result;
+}
+
+bool Store::SetAside(const fs::path& path, const std::string& why) const {
+  if (read_only_) {
+    spdlog::warn("damaged, and left in place in a read-only cache: {}", why);
+    return false;
+  }
+  const fs::path to = folder_ / "quarantine" / path.filename();
+  if (::rename(path.c_str(), to.c_str()) != 0) {
+    spdlog::warn("damaged, and cannot be set aside ({}): {}", std::strerror(errno), why);
+    return false;
+  }
+  spdlog::warn("damaged, moved to {}: {}", to.string(), why);
+  return true;
+}
+
+void Store::ForgetBlock(const Digest& hash) {
+  try {
+    // A busy store is not waited for: opening it next brings the index up to date anyway.
+    const Writer writer(this, /*timeout_ms=*/0);
+    if (fs::exists(BlockPath(hash))) return;  // stored anew meanwhile
+    index_->DeleteBlock(hash);
+  } catch (const Error& e) {
+    spdlog::warn("cache {}: block {} is gone but still indexed: {}", folder_.string(), Hex(hash),
+                 e.what());
+  }
+}
+
+void Store::DropFromPageCache(const Plan& plan) const {
+  for (const PlannedBlock& block : plan.blocks) {
+    const fs::path path = BlockPath(block.hash);
+    const UniqueFd fd = OpenForRead(path);
+    if (const int error = ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED); error != 0) {
+      throw IoError("cannot drop from the page cache: " + path.string(), error);
+    }
+  }
+}
+
+double Store::ResidentFraction(const Plan& plan) const {
+  std::uint64_t pages = 0;
+  std::uint64_t resident = 0;
+  const auto page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> flags;
+  for (const PlannedBlock& block : plan.blocks) {
+    const fs::path path = BlockPath(block.hash);
+    const UniqueFd fd = OpenForRead(path);
+    const std::uint64_t bytes = FileSize(fd.get(), path);
+    if (bytes == 0) continue;
+    // The mapping is only asked about, never read: a file cut short meanwhile cannot hurt.
+    void* const map = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
+    if (map == MAP_FAILED) throw IoError("cannot map " + path.string(), errno);
+    flags.resize((bytes + page_bytes - 1) / page_bytes);
+    const int failed = ::mincore(map, bytes, flags.data());
+    const int error = errno;
+    ::munmap(map, bytes);
+    if (failed != 0) throw IoError("cannot ask about the pages of " + path.string(), error);
+    pages += flags.size();
+    resident += static_cast<std::uint64_t>(
+        std::ranges::count_if(flags, [](unsigned char flag) { return (flag & 1) != 0; }));
+  }
+  return pages == 0 ? 0 : static_cast<double>(resident) / static_cast<double>(pages);
+}
+
+Store::Files Store::ListFiles() const {
+  Files files;
+  static const std::set<std::string> kKnown = {
+      "blocks", "entries", "quarantine", "key.json", "lock", kIndexName, "index.sqlite-journal"};
+  const auto sort = [&](const fs::directory_entry& file, std::map<Digest, fs::path>* known,
+                        std::string_view prefix) {
+    const fs::path name = file.path().filename();
+    const std::optional<Digest> digest = DigestFromName(name);
+    if (digest && name.string().starts_with(prefix) && file.is_regular_file()) {
+      known->emplace(*digest, file.path());
+    } else {
+      (IsTemporary(name) ? files.leftovers : files.foreign).push_back(file.path());
+    }
+  };
+  for (const fs::directory_entry& file : EntriesOf(folder_)) {
+    const fs::path name = file.path().filename();
+    if (kKnown.contains(name)) continue;
+    (IsTemporary(name) ? files.leftovers : files.foreign).push_back(file.path());
+  }
+  for (const fs::directory_entry& file : EntriesOf(folder_ / "entries")) {
+    sort(file, &files.entries, "");
+  }
+  for (const fs::directory_entry& folder : EntriesOf(folder_ / "blocks")) {
+    const std::string prefix = folder.path().filename();
+    if (prefix.size() != 2 || !folder.is_directory()) {
+      files.foreign.push_back(folder.path());
+      continue;
+    }
+    for (const fs::directory_entry& file : EntriesOf(folder.path())) {
+      sort(file, &files.blocks, prefix);
+    }
+  }
+  return files;
+}
+
+bool Store::IndexAgrees(const Files& files) const {
+  const IndexPicture picture = index_->Load();
+  const auto same_name = [](const auto& a, const auto& b) { return a.first == b.first; };
+  return picture.entries.size() == files.entries.size() &&
+         std::ranges::all_of(picture.entries,
+                             [&](const EntryRow& row) { return files.entries.contains(row.id); }) &&
+         std::ranges::equal(picture.blocks, files.blocks, same_name);
+}
+
+void Store::Rebuild(const Files& files, bool set_aside) {
+  std::map<Digest, Access> accesses;
+  for (const EntryRow& row : index_->Load().entries) {
+    accesses[row.id] = {row.hits, row.last_access_us};
+  }
+  // A file that vanishes meanwhile (only a reader sees that) is as if it had never been.
+  const auto try_file = [&](const fs::path& path, const auto& read) {
+    try {
+      read();
+    } catch (const Error& e) {
+      if (e.kind() == Error::Kind::kCorrupt && set_aside) {
+        SetAside(path, e.what());
+      } else if (e.kind() == Error::Kind::kCorrupt) {
+        spdlog::warn("ignored: {}", e.what());
+      } else if (e.kind() != Error::Kind::kNotFound) {
+        throw;
+      }
+    }
+  };
+  index_->Begin();
+  try {
+    index_->Clear();
+    for (const auto& [hash, path] : files.blocks) {
+      try_file(path, [&, &hash = hash, &path = path] {
+        const UniqueFd fd = OpenForRead(path);
+        const BlockHeader header = format_.ReadHeader(fd.get(), path, hash);
+        index_->PutBlock({hash, header.parent, static_cast<std::uint32_t>(header.tokens.size()),
+                          header.data_offset + header.payload_bytes});
+      });
+    }
+    for (const auto& [id, path] : files.entries) {
+      try_file(path, [&, &id = id, &path = path] {
+        EntryRow row = ReadEntry(path, id, format_.key_hash(), key_.block_tokens);
+        row.hits = accesses[id].hits;
+        row.last_access_us = accesses[id].last_us;
+        index_->PutEntry(row);
+      });
+    }
+    index_->Commit();
+  } catch (...) {
+    index_->Rollback();
+    throw;
+  }
+}
+
+void Store::RebuildIndex() {
+  const Writer writer(this, options_.lock_timeout_ms);
+  Rebuild(ListFiles(), /*set_aside=*/true);
+}
+
+VerifyReport Store::Verify(bool set_aside) {
+  std::optional<Writer> writer;  // other writers' unfinished work would look like damage
+  std::unique_lock<std::mutex> guard(mutex_, std::defer_lock);
+  read_only_ ? guard.lock() : static_cast<void>(writer.emplace(this, options_.lock_timeout_ms));
+
+  VerifyReport report;
+  const auto problem = [&](const fs::path& path, const std::string& what) {
+    report.problems.push_back({path.lexically_relative(folder_).string(), what});
+  };
+  const Files files = ListFiles();
+  for (const fs::path& path : files.leftovers) problem(path, "left by an interrupted write");
+  for (const fs::path& path : files.foreign) problem(path, "not a file of this cache; ignored");
+
+  const auto check = [&](const fs::path& path, const auto& read) {
+    try {
+      read();
+    } catch (const Error& e) {
+      if (e.kind() != Error::Kind::kCorrupt && e.kind() != Error::Kind::kNotFound) throw;
+      problem(path, e.what());
+      if (set_aside && e.kind() == Error::Kind::kCorrupt && SetAside(path, e.what())) {
+        ++report.set_aside;
+      }
+    }
+  };
+  std::map<Digest, BlockRow> blocks;
+  std::vector<std::byte> scratch;
+  for (const auto& [hash, path] : files.blocks) {
+    check(path, [&, &hash = hash, &path = path] {
+      const UniqueFd fd = OpenForRead(path);
+      const BlockHeader header = format_.ReadHeader(fd.get(), path, hash);
+      scratch.resize(header.payload_bytes);
+      const auto tokens = static_cast<std::uint32_t>(header.tokens.size());
+      ReadTimes times;
+      format_.ReadPayload(fd.get(), path, header,
+                          {scratch.data(), scratch.data() + scratch.size() / 2, tokens}, 0, &times);
+      blocks[hash] = {hash, header.parent, tokens, header.data_offset + header.payload_bytes};
+      report.bytes += blocks[hash].file_bytes;
+    });
+  }
+  std::map<Digest, EntryRow> entries;
+  std::set<Digest> used;
+  for (const auto& [id, path] : files.entries) {
+    check(path, [&, &id = id, &path = path] {
+      EntryRow row = ReadEntry(path, id, format_.key_hash(), key_.block_tokens);
+      for (std::size_t i = 0; i < row.chain.size(); ++i) {
+        used.insert(row.chain[i]);
+        if (!blocks.contains(row.chain[i])) {
+          problem(path, "block " + std::to_string(i + 1) + " of " +
+                            std::to_string(row.chain.size()) + ", " + Hex(row.chain[i]) +
+                            ", is missing or damaged");
+        }
+      }
+      report.bytes += row.file_bytes;
+      entries[id] = std::move(row);
+    });
+  }
+  report.blocks = static_cast<std::uint32_t>(blocks.size());
+  report.entries = static_cast<std::uint32_t>(entries.size());
+  for (const auto& [hash, row] : blocks) report.unused_blocks += used.contains(hash) ? 0 : 1;
+
+  const std::size_t problems = report.problems.size();
+  const IndexPicture picture = index_->Load();
+  const auto compare = [&](const char* kind, auto indexed, const auto& sound) {
+    for (const auto& [digest, row] : sound) {
+      const auto found = indexed.find(digest);
+      if (found == indexed.end()) {
+        problem(folder_ / kIndexName, std::string(kind) + Hex(digest) + " is not indexed");
+      } else {
+        if (!(found->second == row)) {
+          problem(folder_ / kIndexName, std::string(kind) + Hex(digest) + " is indexed wrongly");
+        }
+        indexed.erase(found);
+      }
+    }
+    for (const auto& [digest, row] : indexed) {
+      problem(folder_ / kIndexName,
+              std::string(kind) + Hex(digest) + " is indexed, but has no sound file");
+    }
+  };
+  std::map<Digest, EntryRow> indexed;
+  for (EntryRow row : picture.entries) {
+    row.hits = 0;  // known to the index alone
+    row.last_access_us = 0;
+    indexed[row.id] = std::move(row);
+  }
+  compare("block ", picture.blocks, blocks);
+  compare("entry ", indexed, entries);
+  if (set_aside && !read_only_ && report.problems.size() > problems) {
+    Rebuild(ListFiles(), /*set_aside=*/true);
+  }
+  return report;
+}
+
+}  // namespace kvr::cache

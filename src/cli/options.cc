@@ -1,0 +1,143 @@
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <iterator>
+#include <sstream>
+
+#include "commands.h"
+#include "kvr/base/error.h"
+#include "kvr/base/file.h"
+#include "kvr/model/runtime.h"
+#include "kvr/text/utf8.h"
+
+namespace kvr::cli {
+
+void ModelOptions::AddTo(CLI::App* command, bool with_cache) {
+  command->add_option("-m,--model", model, "Language model archive")->capture_default_str();
+  command->add_option("--threads", threads, "Compute threads (0: physical cores)")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+  if (!with_cache) return;
+  command->add_option("-e,--encoder", encoder,
+                      std::string("Sentence encoder archive (default: ") + kDefaultEncoder +
+                          " if it is there)");
+  command->add_option("-c,--cache", cache_dir, "Cache folder")->capture_default_str();
+  command->add_option("--block-tokens", block_tokens, "Unit of prefill and storage")
+      ->capture_default_str()
+      ->check(CLI::Range(4, 4096));
+}
+
+engine::Generator ModelOptions::Load(bool needs_encoder) const {
+  if (block_tokens % 4 != 0) {
+    throw InvalidInput("--block-tokens: found " + std::to_string(block_tokens) +
+                       ", expected a multiple of 4");
+  }
+  model::SetUpRuntime(threads);
+  engine::Generator::Options options{.model = model,
+                                     .encoder = encoder,
+                                     .language_model = {.block_tokens = block_tokens}};
+  if (encoder.empty() && needs_encoder && std::filesystem::exists(kDefaultEncoder)) {
+    options.encoder = kDefaultEncoder;
+  }
+  return engine::Generator(options);
+}
+
+std::string ReadStdin() {
+  std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  if (std::cin.bad()) throw Error(Error::Kind::kIo, "cannot read standard input");
+  return text;
+}
+
+std::string Sanitize(std::string_view text, const std::string& where) {
+  text::Sanitized sanitized = text::SanitizeUtf8(text);
+  if (sanitized.replaced > 0) {
+    spdlog::warn("{}: {} byte sequences are not UTF-8 and were replaced by U+FFFD", where,
+                 sanitized.replaced);
+  }
+  return std::move(sanitized.text);
+}
+
+std::vector<BatchLine> ReadBatch(const std::string& path) {
+  std::istringstream lines(path == "-" ? ReadStdin() : ReadFile(path));
+  std::vector<BatchLine> batch;
+  int number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const std::string where = path + ":" + std::to_string(number);
+    const Json json = ParseJson(Sanitize(line, where), where);
+    if (!json.is_object() || !json.contains("text") || !json["text"].is_string()) {
+      throw InvalidInput(where + ": expected an object with a string \"text\", found " +
+                         DumpLine(json).substr(0, 80));
+    }
+    std::string id = std::to_string(number);
+    if (json.contains("id")) id = json["id"].is_string() ? json["id"].get<std::string>()
+                                                         : DumpLine(json["id"]);
+    batch.push_back({std::move(id), json["text"]});
+  }
+  return batch;
+}
+
+namespace {
+
+std::size_t Width(const std::string& text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;  // not a continuation byte
+  }));
+}
+
+bool IsNumber(const std::string& text) {
+  if (text == "-" || text.empty()) return true;
+  const char first = text[text[0] == '-' && text.size() > 1 ? 1 : 0];
+  return std::isdigit(static_cast<unsigned char>(first)) != 0;
+}
+
+}  // namespace
+
+std::string AlignColumns(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths;
+  std::vector<bool> right;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    right.resize(widths.size(), rows.size() > 1);
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      widths[i] = std::max(widths[i], Width(row[i]));
+      if (&row != &rows.front() && !IsNumber(row[i])) right[i] = false;
+    }
+  }
+  std::string out;
+  for (const auto& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const std::string pad(widths[i] - Width(row[i]), ' ');
+      line += (i > 0 ? "  " : "") + (right[i] ? pad + row[i] : row[i] + pad);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    out += line + "\n";
+  }
+  return out;
+}
+
+std::string HumanBytes(std::uint64_t bytes) {
+  constexpr std::array kUnits = {"B", "kB", "MB", "GB", "TB"};
+  auto value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (value >= 1000 && unit + 1 < kUnits.size()) {
+    value /= 1000;
+    ++unit;
+  }
+  return Fixed(value, unit == 0 ? 0 : 1) + " " + kUnits[unit];
+}
+
+std::string Fixed(double value, int digits) {
+  std::array<char, 64> text;
+  std::snprintf(text.data(), text.size(), "%.*f", digits, value);
+  return text.data();
+}
+
+}  // namespace kvr::cli

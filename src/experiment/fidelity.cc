@@ -1,0 +1,151 @@
+#include "kvr/experiment/fidelity.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cctype>
+#include <cmath>
+#include <cstring>
+
+namespace kvr::experiment {
+
+namespace {
+
+using Rows = std::vector<std::vector<float>>;
+
+// log(sum(exp(row))) without overflow.
+double LogSumExp(std::span<const float> row) {
+  const double top = *std::max_element(row.begin(), row.end());
+  double sum = 0;
+  for (const float x : row) sum += std::exp(x - top);
+  return top + std::log(sum);
+}
+
+std::vector<std::string> Words(std::string_view text) {
+  std::vector<std::string> words;
+  bool inside = false;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80 && std::isalnum(byte) == 0) {
+      inside = false;
+      continue;
+    }
+    if (!inside) words.emplace_back();
+    inside = true;
+    words.back() += static_cast<char>(byte < 0x80 ? std::tolower(byte) : c);
+  }
+  return words;
+}
+
+std::string Text(engine::Generator& generator, const Tokens& tokens) {
+  return generator.tokenizer().Decode(tokens, /*skip_special=*/true);
+}
+
+// Fills in what rows of logits tell.
+void CompareRows(const Rows& expected, const Rows& found, Fidelity* fidelity) {
+  const std::size_t steps = std::min(expected.size(), found.size());
+  fidelity->compared_tokens = static_cast<int>(steps);
+  double kl_sum = 0;
+  int agree = 0;
+  for (std::size_t step = 0; step < steps; ++step) {
+    const std::vector<float>& a = expected[step];
+    const std::vector<float>& b = found[step];
+    const auto top = [](const std::vector<float>& row) {
+      return std::max_element(row.begin(), row.end()) - row.begin();
+    };
+    agree += top(a) == top(b) ? 1 : 0;
+    if (std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0) continue;
+    fidelity->exact = false;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      fidelity->max_abs_logit_diff =
+          std::max(fidelity->max_abs_logit_diff, std::abs(static_cast<double>(a[i]) - b[i]));
+    }
+    const double kl = KlDivergence(a, b);
+    kl_sum += kl;
+    fidelity->kl_max = std::max(fidelity->kl_max, kl);
+  }
+  fidelity->kl_mean = kl_sum / static_cast<double>(steps);
+  fidelity->top1 = static_cast<double>(agree) / static_cast<double>(steps);
+}
+
+}  // namespace
+
+Json ToJson(const Fidelity& fidelity) {
+  const auto optional = [](const auto& value) { return value ? Json(*value) : Json(nullptr); };
+  return {{"exact", fidelity.exact},
+          {"compared_tokens", fidelity.compared_tokens},
+          {"first_divergence", optional(fidelity.first_divergence)},
+          {"max_abs_logit_diff", fidelity.max_abs_logit_diff},
+          {"kl_mean", fidelity.kl_mean},
+          {"kl_max", fidelity.kl_max},
+          {"top1", fidelity.top1},
+          {"cosine", optional(fidelity.cosine)},
+          {"rouge_l", optional(fidelity.rouge_l)},
+          {"semantic", fidelity.semantic}};
+}
+
+double KlDivergence(std::span<const float> p_logits, std::span<const float> q_logits) {
+  const double p_norm = LogSumExp(p_logits), q_norm = LogSumExp(q_logits);
+  double sum = 0;
+  for (std::size_t i = 0; i < p_logits.size(); ++i) {
+    const double p_log = p_logits[i] - p_norm, q_log = q_logits[i] - q_norm;
+    sum += std::exp(p_log) * (p_log - q_log);
+  }
+  return std::max(0.0, sum);
+}
+
+double RougeL(std::string_view a, std::string_view b) {
+  const std::vector<std::string> x = Words(a), y = Words(b);
+  if (x.empty() || y.empty()) return x.empty() && y.empty() ? 1 : 0;
+  // Longest common subsequence, one row at a time.
+  std::vector<std::size_t> row(y.size() + 1);
+  for (const std::string& word : x) {
+    std::size_t diagonal = 0;
+    for (std::size_t j = 1; j <= y.size(); ++j) {
+      const std::size_t above = row[j];
+      row[j] = word == y[j - 1] ? diagonal + 1 : std::max(row[j], row[j - 1]);
+      diagonal = above;
+    }
+  }
+  // With precision lcs/|y| and recall lcs/|x|, F1 is 2 lcs / (|x| + |y|).
+  return 2.0 * static_cast<double>(row[y.size()]) / static_cast<double>(x.size() + y.size());
+}
+
+Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& request,
+                         const engine::Generation& baseline, const engine::Generation& recycled,
+                         bool semantic) {
+  assert(!baseline.tokens.empty() && baseline.logits.size() == baseline.tokens.size());
+  Fidelity fidelity;
+  const auto differ = std::mismatch(baseline.tokens.begin(), baseline.tokens.end(),
+                                    recycled.tokens.begin(), recycled.tokens.end());
+  const bool same = differ.first == baseline.tokens.end() && differ.second == recycled.tokens.end();
+  fidelity.exact = same;
+  if (!same) {
+    fidelity.first_divergence = static_cast<int>(differ.first - baseline.tokens.begin());
+    engine::Request forced = request;
+    forced.forced = baseline.tokens;
+    forced.keep_logits = true;
+    forced.cold = false;
+    forced.on_token = nullptr;
+    CompareRows(baseline.logits, generator.Generate(forced).logits, &fidelity);
+  } else {
+    CompareRows(baseline.logits, recycled.logits, &fidelity);
+  }
+  if (generator.info().random_weights) {
+    fidelity.semantic = "random weights";
+  } else if (!semantic) {
+    fidelity.semantic = "first token only";
+  } else {
+    fidelity.semantic = "measured";
+    const std::string a = Text(generator, baseline.tokens), b = Text(generator, recycled.tokens);
+    fidelity.rouge_l = RougeL(a, b);
+    if (generator.encoder() != nullptr) {
+      const std::vector<float> x = generator.Embed(a).values, y = generator.Embed(b).values;
+      double dot = 0;
+      for (std::size_t i = 0; i < x.size(); ++i) dot += static_cast<double>(x[i]) * y[i];
+      fidelity.cosine = std::min(1.0, dot);
+    }
+  }
+  return fidelity;
+}
+
+}  // namespace kvr::experiment

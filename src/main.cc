@@ -1,0 +1,3 @@
+#include "kvr/cli/cli.h"
+
+int main(int argc, char** argv) { return kvr::cli::Main(argc, argv); }

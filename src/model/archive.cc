@@ -1,0 +1,74 @@
+#include "kvr/model/archive.h"
+
+#include <caffe2/serialize/inline_container.h>
+
+#include <filesystem>
+
+#include "kvr/base/json.h"
+#include "torch_call.h"
+
+namespace kvr::model {
+
+namespace {
+
+std::string ReadExtra(caffe2::serialize::PyTorchStreamReader& reader, const std::string& name) {
+  auto [data, size] = reader.getRecord("extra/" + name);
+  return {static_cast<const char*>(data.get()), size};
+}
+
+}  // namespace
+
+ArchiveInfo ReadArchiveInfo(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) {
+    throw NotFound("no model archive at " + path.string() +
+                   "; scripts/get_models.py and scripts/export_model.py make one");
+  }
+  const std::string what = path.string() + " is not a model archive of this program";
+  ArchiveInfo info;
+  info.path = path;
+  TorchCall(what, Error::Kind::kCorrupt, [&] {
+    caffe2::serialize::PyTorchStreamReader reader(path.string());
+    info.metadata = ParseJson(ReadExtra(reader, "metadata.json"), path.string());
+    info.tokenizer_model = ReadExtra(reader, "tokenizer.model");
+    return 0;
+  });
+  try {
+    const Json& data = info.metadata;
+    const int version = data.at("format_version");
+    if (version != kArchiveFormatVersion) {
+      throw Incompatible(path.string() + ": archive format " + std::to_string(version) +
+                         ", this program reads " + std::to_string(kArchiveFormatVersion) +
+                         "; export the model again with this version's scripts/export_model.py");
+    }
+    data.at("kind").get_to(info.kind);
+    data.at("family").get_to(info.family);
+    data.at("name").get_to(info.name);
+    data.at("precision").get_to(info.precision);
+    data.at("fingerprint").get_to(info.fingerprint);
+    const Json& shape = data.at("shape");
+    shape.at("layers").get_to(info.layers);
+    shape.at("heads").get_to(info.heads);
+    shape.at("kv_heads").get_to(info.kv_heads);
+    shape.at("head_dim").get_to(info.head_dim);
+    shape.at("width").get_to(info.width);
+    shape.at("vocab").get_to(info.vocab);
+    shape.at("parameters").get_to(info.parameters);
+    data.at("context_tokens").get_to(info.context_tokens);
+    data.at("random_weights").get_to(info.random_weights);
+    data.at("eos_ids").get_to(info.eos_ids);
+  } catch (const Json::exception& error) {
+    throw Corrupt(path.string() + ": metadata.json: " + error.what());
+  }
+  return info;
+}
+
+ArchiveInfo ReadArchiveInfo(const std::filesystem::path& path, const std::string& kind) {
+  ArchiveInfo info = ReadArchiveInfo(path);
+  if (info.kind != kind) {
+    throw Incompatible(path.string() + " holds a model of kind '" + info.kind + "', expected '" +
+                       kind + "'");
+  }
+  return info;
+}
+
+}  // namespace kvr::model

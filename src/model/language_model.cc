@@ -1,0 +1,103 @@
+#include "kvr/model/language_model.h"
+
+#include <array>
+#include <cassert>
+#include <cstring>
+#include <random>
+
+#include "kv_tensors.h"
+#include "torch_call.h"
+
+namespace kvr::model {
+
+struct LanguageModel::Impl {
+  torch::jit::Module module;
+};
+
+LanguageModel::LanguageModel(const std::filesystem::path& path, const LanguageModelOptions& options)
+    : info_(ReadArchiveInfo(path, "language_model")),
+      options_(options),
+      impl_(std::make_unique<Impl>(Impl{LoadModule(path.string())})) {
+  TorchCall("cannot prepare " + path.string(), Error::Kind::kIncompatible, [&] {
+    const c10::InferenceMode inference;
+    return impl_->module.run_method("prepare", options.block_tokens, options.pack);
+  });
+}
+
+LanguageModel::~LanguageModel() = default;
+
+KvBuffer LanguageModel::NewBuffer(int tokens) const {
+  const int blocks = (tokens + options_.block_tokens - 1) / options_.block_tokens;
+  return {info_.layers, info_.kv_heads, blocks * options_.block_tokens, info_.head_dim};
+}
+
+std::vector<float> LanguageModel::Call(const char* method, std::span<const Token> ids, int past,
+                                       KvBuffer& buffer) {
+  assert(!ids.empty() && past >= 0);
+  assert(past + static_cast<int>(ids.size()) <= info_.context_tokens);
+  assert(past + static_cast<int>(ids.size()) <= buffer.capacity_tokens());
+  return TorchCall("cannot run " + info_.path.string(), Error::Kind::kIncompatible, [&] {
+    const c10::InferenceMode inference;
+    const at::Tensor input =
+        at::from_blob(const_cast<Token*>(ids.data()), {static_cast<std::int64_t>(ids.size())},
+                      at::kInt)
+            .to(at::kLong);
+    const KvBuffer::Tensors& kv = buffer.tensors();
+    const at::Tensor logits =
+        impl_->module.get_method(method)({input, past, kv.keys, kv.values}).toTensor().contiguous();
+    const float* data = logits.const_data_ptr<float>();
+    return std::vector<float>(data, data + logits.numel());
+  });
+}
+
+std::vector<float> LanguageModel::Prefill(std::span<const Token> ids, int past, KvBuffer& buffer) {
+  return Call("forward", ids, past, buffer);
+}
+
+std::vector<float> LanguageModel::PrefillAllLogits(std::span<const Token> ids, int past,
+                                                   KvBuffer& buffer) {
+  return Call("all_logits", ids, past, buffer);
+}
+
+std::vector<float> LanguageModel::Decode(Token id, int past, KvBuffer& buffer) {
+  return Call("decode", {&id, 1}, past, buffer);
+}
+
+Probe LanguageModel::RunProbe() {
+  // Depths inside a block at which the rest is 60, 59 ... rows: every remainder of 4, 8 and 32,
+  // single rows at both ends. Scaled down for small blocks.
+  constexpr std::array kDepths = {1, 2, 3, 7, 13, 28, 29, 30, 32, 45, 57, 58, 59, 60};
+  const int block = options_.block_tokens;
+  const int length = std::min(61, block);
+  const int past = 2 * block <= info_.context_tokens ? block : 0;
+
+  std::mt19937 random(1);
+  Tokens ids(static_cast<std::size_t>(past + length));
+  for (Token& id : ids) id = static_cast<Token>(random() % static_cast<unsigned>(info_.vocab));
+  const std::span<const Token> all(ids);
+
+  KvBuffer whole = NewBuffer(past + length);
+  if (past > 0) Prefill(all.first(static_cast<std::size_t>(past)), 0, whole);
+  const std::vector<float> expected =
+      Prefill(all.subspan(static_cast<std::size_t>(past)), past, whole);
+
+  Probe probe{.exact = true};
+  KvBuffer cut = NewBuffer(past + length);
+  for (const int depth : kDepths) {
+    if (depth >= length) break;
+    ++probe.cuts;
+    const int restart = past + depth;
+    cut.CopyFrom(whole, restart);
+    const std::vector<float> logits =
+        Prefill(all.subspan(static_cast<std::size_t>(restart)), restart, cut);
+    if (std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)) != 0 ||
+        !cut.EqualBits(whole, restart, length - depth)) {
+      probe.exact = false;
+      probe.first_bad = depth;
+      break;
+    }
+  }
+  return probe;
+}
+
+}  // namespace kvr::model

@@ -1,0 +1,38 @@
+// Private to the model layer: libtorch's exceptions become kvr::Error.
+#pragma once
+
+#include <torch/script.h>
+
+#include <string>
+#include <utility>
+
+#include "kvr/base/error.h"
+
+namespace kvr::model {
+
+// Runs `work`; what libtorch throws is rethrown with `what` (the attempt and the file) in front and
+// without its C++ stack trace.
+template <typename Work>
+auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
+  try {
+    return std::forward<Work>(work)();
+  } catch (const c10::OutOfMemoryError& error) {
+    throw Resource(what + ": out of memory: " + error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    const std::string message = error.what_without_backtrace();
+    if (message.find("can't allocate memory") != std::string::npos) {
+      throw Resource(what + ": out of memory: " + message);
+    }
+    throw Error(kind, what + ": " + message);
+  } catch (const std::bad_alloc&) {
+    throw Resource(what + ": out of memory");
+  } catch (const std::runtime_error& error) {
+    // The interpreter's own exceptions: a script traceback ends in the line that matters.
+    throw Error(kind, what + ": " + error.what());
+  }
+}
+
+// Loads an archive's module on the CPU.
+torch::jit::Module LoadModule(const std::string& path);
+
+}  // namespace kvr::model
