@@ -2,7 +2,9 @@
 
 #include <spdlog/spdlog.h>
 #include <sqlite3.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <span>
 #include <unordered_map>
@@ -132,7 +134,9 @@ void Index::Open(const std::string& path, int flags) {
 
 Index::Index(const std::filesystem::path& path, const Digest& key_hash, Mode mode) try {
   const bool writable = mode == Mode::kReadWrite;
-  if (!writable && !std::filesystem::exists(path)) throw NotFound("there is no " + path.string());
+  if (!writable && ::access(path.c_str(), F_OK) != 0) {
+    throw IoError("cannot find the index " + path.string(), errno);
+  }
   Open(path.string(), writable ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY);
   if (writable) {
     Execute("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL;");

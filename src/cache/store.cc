@@ -32,6 +32,14 @@ std::int64_t NowUs() {
       .count();
 }
 
+// The file's type bits (S_IFMT), or 0 when there is no such file.
+mode_t TypeOf(const fs::path& path) {
+  struct stat info;
+  if (::stat(path.c_str(), &info) == 0) return info.st_mode & S_IFMT;
+  if (errno == ENOENT) return 0;
+  throw IoError("cannot look at " + path.string(), errno);
+}
+
 std::uint64_t InodeOf(const fs::path& path) {
   struct stat info;
   return ::stat(path.c_str(), &info) == 0 ? info.st_ino : 0;
@@ -122,7 +130,7 @@ Store::Store(const fs::path& cache_dir, const CacheKey& key, Options options)
       folder_(cache_dir / Hex(format_.key_hash())),
       options_(std::move(options)),
       read_only_(options_.mode == Mode::kReadOnly) {
-  if (!read_only_ && fs::is_directory(folder_) && ::access(folder_.c_str(), W_OK) != 0) {
+  if (!read_only_ && TypeOf(folder_) == S_IFDIR && ::access(folder_.c_str(), W_OK) != 0) {
     spdlog::warn("the cache folder {} cannot be written; opening it read-only", folder_.string());
     read_only_ = true;
   }
@@ -144,7 +152,7 @@ void Store::OpenForWriting() {
   if (lock_file_.get() < 0) throw IoError("cannot open " + lock_path.string(), errno);
   const Writer writer(this, options_.lock_timeout_ms);
   const fs::path key_path = folder_ / "key.json";
-  if (!fs::exists(key_path)) {
+  if (TypeOf(key_path) == 0) {
     WriteAndRename(key_path, key_.ToJson());
     SyncFolder(folder_);
   } else if (CacheKey::FromJson(ReadFile(key_path), key_path.string()) != key_) {
@@ -156,12 +164,12 @@ void Store::OpenForWriting() {
 }
 
 void Store::OpenForReading() {
-  if (!fs::is_directory(folder_)) {
+  if (TypeOf(folder_) != S_IFDIR) {
     throw NotFound("there is no cache folder " + folder_.string() +
                    ": nothing has been stored with this model and these settings");
   }
   const fs::path key_path = folder_ / "key.json";
-  if (fs::exists(key_path) && CacheKey::FromJson(ReadFile(key_path), key_path.string()) != key_) {
+  if (TypeOf(key_path) != 0 && CacheKey::FromJson(ReadFile(key_path), key_path.string()) != key_) {
     throw Incompatible(key_path.string() + " states another cache key than its folder's name");
   }
   try {
@@ -284,7 +292,7 @@ PutResult Store::Put(const NewEntry& entry, const KvBufferView& source,
     }
     Step("sync blocks");
     for (const fs::path& folder : folders) SyncFolder(folder);
-    if (!index_->HasEntry(row.id) || !fs::exists(EntryPath(row.id))) {
+    if (!index_->HasEntry(row.id) || TypeOf(EntryPath(row.id)) == 0) {
       Step("entry");
       // Strictly increasing, so that "older" is well defined however the clock is set.
       row.created_us = std::max(NowUs(), index_->NewestEntry() + 1);
@@ -450,7 +458,7 @@ Store::BlockOutcome Store::RestoreBlock(const Plan& plan, std::size_t at,
 }
 
 RestoreResult Store::Restore(const Plan& plan, const KvBufferView& buffer, int threads) {
-  if (plan.CapacityNeeded() > buffer.capacity_tokens || plan.tokens.size() < plan.depth) {
+  if (plan.CapacityNeeded() > buffer.capacity_tokens) {
     throw InvalidInput("a plan that reads " + std::to_string(plan.CapacityNeeded()) +
                        " tokens for a buffer of " + std::to_string(buffer.capacity_tokens));
   }
@@ -534,7 +542,7 @@ void Store::ForgetBlock(const Digest& hash) {
   try {
     // A busy store is not waited for: opening it next brings the index up to date anyway.
     const Writer writer(this, /*timeout_ms=*/0);
-    if (fs::exists(BlockPath(hash))) return;  // stored anew meanwhile
+    if (TypeOf(BlockPath(hash)) != 0) return;  // stored anew meanwhile
     index_->DeleteBlock(hash);
   } catch (const Error& e) {
     spdlog::warn("cache {}: block {} is gone but still indexed: {}", folder_.string(), Hex(hash),
@@ -585,7 +593,7 @@ Store::Files Store::ListFiles() const {
                         std::string_view prefix) {
     const fs::path name = file.path().filename();
     const std::optional<Digest> digest = DigestFromName(name);
-    if (digest && name.string().starts_with(prefix) && file.is_regular_file()) {
+    if (digest && name.string().starts_with(prefix) && TypeOf(file.path()) == S_IFREG) {
       known->emplace(*digest, file.path());
     } else {
       (IsTemporary(name) ? files.leftovers : files.foreign).push_back(file.path());
@@ -601,7 +609,7 @@ Store::Files Store::ListFiles() const {
   }
   for (const fs::directory_entry& folder : EntriesOf(folder_ / "blocks")) {
     const std::string prefix = folder.path().filename();
-    if (prefix.size() != 2 || !folder.is_directory()) {
+    if (prefix.size() != 2 || TypeOf(folder.path()) != S_IFDIR) {
       files.foreign.push_back(folder.path());
       continue;
     }

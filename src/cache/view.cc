@@ -298,7 +298,7 @@ Plan View::WalkPrefix(const Query& query) const {
   while (nodes_[last].depth + block_tokens_ <= prompt) {
     const auto found = node_of_.find(
         ChainHash(nodes_[last].hash, query.tokens.subspan(nodes_[last].depth, block_tokens_)));
-    if (found == node_of_.end()) break;
+    if (found == node_of_.end() || nodes_[found->second].parent != last) break;
     last = found->second;
   }
   const Node& node = nodes_[last];

@@ -189,7 +189,7 @@ Generation Generator::Generate(const Request& request) {
     if (request.reuse.policy == Policy::kEmbedding && encoder_ == nullptr) {
       throw InvalidInput("policy embedding needs an encoder: give --encoder FILE");
     }
-    if (request.reuse.match != cache::Match::kBlock) probe();  // not on the clock
+    if (request.reuse.match != cache::Match::kBlock) (void)probe();  // not on the clock
     start = Recycle(request, generation);
   }
 

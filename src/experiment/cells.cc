@@ -253,6 +253,12 @@ std::optional<double> Cell::DecodeMsPerToken() const {
   return *decode_ms / static_cast<double>(new_tokens - 1);
 }
 
+Json ToJson(const Fidelity& fidelity) {
+  Json json = Json::object();
+  Visit(FieldWriter(json), fidelity);
+  return json;
+}
+
 Json ToJson(const Cell& cell) {
   Json json = {{"schema", kResultsSchema}};
   Visit(FieldWriter(json), cell);

@@ -5,6 +5,8 @@
 #include <cctype>
 #include <cmath>
 #include <cstring>
+#include <string>
+#include <vector>
 
 namespace kvr::experiment {
 
@@ -43,8 +45,8 @@ std::string Text(engine::Generator& generator, const Tokens& tokens) {
 // Fills in what rows of logits tell.
 void CompareRows(const Rows& expected, const Rows& found, Fidelity* fidelity) {
   const std::size_t steps = std::min(expected.size(), found.size());
-  fidelity->compared_tokens = static_cast<int>(steps);
-  double kl_sum = 0;
+  fidelity->compared_tokens = static_cast<std::int64_t>(steps);
+  double kl_sum = 0, kl_max = 0, max_diff = 0;
   int agree = 0;
   for (std::size_t step = 0; step < steps; ++step) {
     const std::vector<float>& a = expected[step];
@@ -56,32 +58,19 @@ void CompareRows(const Rows& expected, const Rows& found, Fidelity* fidelity) {
     if (std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0) continue;
     fidelity->exact = false;
     for (std::size_t i = 0; i < a.size(); ++i) {
-      fidelity->max_abs_logit_diff =
-          std::max(fidelity->max_abs_logit_diff, std::abs(static_cast<double>(a[i]) - b[i]));
+      max_diff = std::max(max_diff, std::abs(static_cast<double>(a[i]) - b[i]));
     }
     const double kl = KlDivergence(a, b);
     kl_sum += kl;
-    fidelity->kl_max = std::max(fidelity->kl_max, kl);
+    kl_max = std::max(kl_max, kl);
   }
+  fidelity->max_abs_logit_diff = max_diff;
+  fidelity->kl_max = kl_max;
   fidelity->kl_mean = kl_sum / static_cast<double>(steps);
   fidelity->top1 = static_cast<double>(agree) / static_cast<double>(steps);
 }
 
 }  // namespace
-
-Json ToJson(const Fidelity& fidelity) {
-  const auto optional = [](const auto& value) { return value ? Json(*value) : Json(nullptr); };
-  return {{"exact", fidelity.exact},
-          {"compared_tokens", fidelity.compared_tokens},
-          {"first_divergence", optional(fidelity.first_divergence)},
-          {"max_abs_logit_diff", fidelity.max_abs_logit_diff},
-          {"kl_mean", fidelity.kl_mean},
-          {"kl_max", fidelity.kl_max},
-          {"top1", fidelity.top1},
-          {"cosine", optional(fidelity.cosine)},
-          {"rouge_l", optional(fidelity.rouge_l)},
-          {"semantic", fidelity.semantic}};
-}
 
 double KlDivergence(std::span<const float> p_logits, std::span<const float> q_logits) {
   const double p_norm = LogSumExp(p_logits), q_norm = LogSumExp(q_logits);
@@ -120,7 +109,7 @@ Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& re
   const bool same = differ.first == baseline.tokens.end() && differ.second == recycled.tokens.end();
   fidelity.exact = same;
   if (!same) {
-    fidelity.first_divergence = static_cast<int>(differ.first - baseline.tokens.begin());
+    fidelity.first_divergence = differ.first - baseline.tokens.begin();
     engine::Request forced = request;
     forced.forced = baseline.tokens;
     forced.keep_logits = true;

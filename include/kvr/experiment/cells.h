@@ -63,6 +63,8 @@ struct Cell {
   [[nodiscard]] std::optional<double> DecodeMsPerToken() const;
 };
 
+[[nodiscard]] Json ToJson(const Fidelity& fidelity);
+
 // The line's object, schema included.
 [[nodiscard]] Json ToJson(const Cell& cell);
 

@@ -1,30 +1,13 @@
 // How far a recycled output is from its baseline: tokens, logits, distributions, text.
 #pragma once
 
-#include <optional>
 #include <span>
-#include <string>
 #include <string_view>
-#include <vector>
 
-#include "kvr/base/json.h"
 #include "kvr/engine/generator.h"
+#include "kvr/experiment/cells.h"
 
 namespace kvr::experiment {
-
-struct Fidelity {
-  bool exact = false;       // same tokens, and every compared logit equal
-  int compared_tokens = 0;  // steps along the baseline's tokens
-  std::optional<int> first_divergence;  // index of the first new token that differs
-  double max_abs_logit_diff = 0;
-  double kl_mean = 0, kl_max = 0;  // KL(baseline || recycled), nats per step
-  double top1 = 1;                 // share of steps whose likeliest token agrees
-  std::optional<double> cosine;    // of the outputs' sentence embeddings
-  std::optional<double> rouge_l;
-  std::string semantic;  // "measured", "random weights" or "first token only"
-};
-
-[[nodiscard]] Json ToJson(const Fidelity& fidelity);
 
 // KL(p || q) in nats of the softmax distributions of two rows of logits, summed in double.
 [[nodiscard]] double KlDivergence(std::span<const float> p_logits, std::span<const float> q_logits);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -15,12 +16,15 @@ struct Message {
 
 class ChatTemplate {
  public:
-  // `spec` is the archive's metadata "template" object (docs/archive_format.md): for each role a
-  // prefix and a suffix, the default system message if the model has one, what opens the
-  // assistant's turn. Throws kCorrupt.
+  // `spec` is the archive's metadata "template" object (docs/archive_format.md):
+  //   {"begin": "", "default_system": null or text, "open_assistant": text,
+  //    "roles": {"user": {"prefix": text, "suffix": text}, ...}}
+  // Throws kCorrupt for another shape, or a default system message without a role "system".
   explicit ChatTemplate(const nlohmann::json& spec);
 
-  // The text of a conversation, ready for the assistant to speak when `open_assistant` is set.
+  // The text of a conversation, ready for the assistant to speak when `open_assistant` is set. The
+  // model's default system message, if it has one, goes first unless the first message is a system
+  // message or there is none at all.
   // Throws kInvalidInput for a role that the model does not know.
   [[nodiscard]] std::string Render(std::span<const Message> messages, bool open_assistant) const;
 
@@ -29,8 +33,8 @@ class ChatTemplate {
     std::string prefix, suffix;
   };
   std::unordered_map<std::string, Role> roles_;
-  std::string begin_;            // put before the first message
-  std::string default_system_;   // spoken when the first message is not a system message
+  std::string begin_;                          // put before the first message
+  std::optional<std::string> default_system_;  // spoken when the first message is no system message
   std::string open_assistant_;
 };
 

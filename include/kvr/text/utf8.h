@@ -1,4 +1,4 @@
-// UTF-8 repair.
+// UTF-8 checking and repair.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,14 @@ struct Sanitized {
   std::size_t replaced = 0;  // ill-formed sequences that became U+FFFD
 };
 
-// Replaces each maximal ill-formed subsequence by U+FFFD, as Unicode recommends (and Python's
-// errors="replace" does).
+// Replaces each maximal ill-formed subsequence by U+FFFD, as Unicode recommends (The Unicode
+// Standard, 3.9, table 3-7) and Python's errors="replace" does.
 [[nodiscard]] Sanitized SanitizeUtf8(std::string_view bytes);
+
+[[nodiscard]] bool IsValidUtf8(std::string_view bytes);
+
+// How many bytes at the end of `bytes` are the beginning of a character that further bytes could
+// still complete: 0 to 3.
+[[nodiscard]] std::size_t UnfinishedTail(std::string_view bytes);
 
 }  // namespace kvr::text

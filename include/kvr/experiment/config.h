@@ -1,0 +1,55 @@
+// A sweep's configuration: one JSON object, checked whole before anything is loaded.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "kvr/base/json.h"
+#include "kvr/cache/view.h"
+#include "kvr/engine/generator.h"
+
+namespace kvr::experiment {
+
+struct CachedPrompt {
+  std::string id, text;
+};
+
+struct TestPrompt {
+  std::string id, group, text;
+};
+
+struct ModelChoice {
+  std::string path;
+  std::string precision;  // what the archive must say; empty: whatever it says
+};
+
+struct Config {
+  std::string name;
+  std::vector<ModelChoice> models;  // the matrix of "models" and "precisions"
+  std::string encoder;              // empty: none
+  std::vector<CachedPrompt> cache_prompts;
+  std::vector<TestPrompt> test_prompts;
+  std::vector<std::string> control_groups;
+  std::vector<engine::Reuse> reuses;  // the matrix of "policies" and "match"
+  int repetitions = 3;
+  int warmups = 2;
+  int max_new_tokens = 16;
+  engine::Sampling sampling;  // its seed also orders the cells
+  bool stop_at_eos = true;
+  bool chat = false;           // "template": "chat" instead of "raw"
+  bool truncate_left = false;  // "truncate": "left" instead of "refuse"
+  bool cold = false;           // "page_cache": "cold" instead of "warm"
+  int block_tokens = 128;
+  int threads = 0;
+  Json json;  // as read, settings applied, prompts' texts left out: goes into run.json
+};
+
+// Reads `path` and applies `settings` ("key=value", the value as JSON, or else a string). Paths of
+// prompts are relative to the config's folder, archives to the working folder. Throws kInvalidInput
+// naming the JSON path, what was found and what is allowed; kNotFound for a missing file.
+[[nodiscard]] Config ReadConfig(const std::filesystem::path& path,
+                                const std::vector<std::string>& settings);
+
+}  // namespace kvr::experiment

@@ -1,0 +1,64 @@
+// Reports: tables computed from the cells of one or more runs, and five ways to write them.
+// What each table computes stands in its note and in docs/results_format.md.
+//
+// Thread safety: plain values and pure functions.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvr/base/json.h"
+#include "kvr/experiment/cells.h"
+
+namespace kvr::experiment {
+
+// A table's value: `text` for people, rounded and with its unit; `raw` for programs, in full, and
+// null where nothing was measured ("-" in the text).
+struct Value {
+  std::string text = "-";
+  Json raw = nullptr;
+};
+
+struct Column {
+  std::string key;   // its name in JSON and CSV, with the unit
+  std::string head;  // its head for people
+  bool right = true;
+  bool constant = false;  // the same in the whole report: left out for people
+};
+
+struct Table {
+  std::string name;  // in JSON and on the command line: "prompts"
+  std::string title;
+  std::string note;  // how each column is computed
+  std::vector<Column> columns;
+  std::vector<std::vector<Value>> rows;  // each as long as `columns`
+};
+
+struct Report {
+  std::vector<std::string> alarms;    // a claim that the cells contradict; empty in a sound run
+  std::vector<std::string> facts;     // what ran, where, and how far it came
+  std::vector<std::string> warnings;  // what a reader should know before quoting a number
+  std::vector<Table> tables;
+};
+
+// Computes all tables; numbers come from the runs' cells and nothing else. Several runs share the
+// tables, told apart by a column. Cost: a few passes over the cells, and 2,000 resamples of each
+// workload for each interval.
+[[nodiscard]] Report BuildReport(std::span<const Run> runs);
+
+enum class Format { kText, kMarkdown, kCsv, kLatex, kJson };
+
+// Throws kInvalidInput for any other text than "text", "markdown", "csv", "latex" or "json".
+[[nodiscard]] Format FormatFromString(std::string_view text);
+
+// The whole report. CSV: RFC 4180 with one block per table, each after a line "# <name>: <title>"
+// and ended by an empty line; alarms and warnings are "#" lines on top. LaTeX: a fragment for
+// \input that needs the packages booktabs and longtable. JSON: one object.
+[[nodiscard]] std::string Render(const Report& report, Format format);
+
+// One table alone: CSV is then a plain file with one head line.
+[[nodiscard]] std::string Render(const Table& table, Format format);
+
+}  // namespace kvr::experiment

@@ -1,0 +1,35 @@
+// The sweep: fills a cache with a config's prompts, freezes it, and measures every test prompt by
+// both arms, interleaved.
+//
+// Order. A round is one repetition of all prompts, in seeded random order. In the first round each
+// prompt's baseline comes first, because the others are compared with it, and then, in seeded random
+// order, a second baseline (the control), the free baseline and each recycled configuration; all
+// but the free baseline generate their full text. In later rounds the order is random throughout
+// and cells stop at the first token.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+
+#include "kvr/experiment/config.h"
+
+namespace kvr::experiment {
+
+struct SweepOptions {
+  std::filesystem::path folder;  // the run folder
+  bool resume = false;           // go on with what `folder` has
+  bool keep_cache = false;       // leave the filled cache in the folder when done
+  // Called before each step: what is being done, steps done, steps in all (0: not known).
+  std::function<void(const std::string& what, int done, int total)> progress;
+};
+
+// Cells that the config makes for one model.
+[[nodiscard]] int CellsPerModel(const Config& config);
+
+// Runs the sweep. Every cell is one line of cells.jsonl, written when its comparison is known.
+// Throws kInterrupted on Ctrl-C, leaving a folder that can be resumed; kInvalidInput when a prompt
+// does not fit the context (before any cell runs) or a folder to be resumed has another config;
+// kIncompatible when it was begun with other archives or another machine.
+void RunSweep(const Config& config, const SweepOptions& options);
+
+}  // namespace kvr::experiment

@@ -1,0 +1,33 @@
+#include <iostream>
+
+#include "commands.h"
+#include "kvr/experiment/cells.h"
+#include "kvr/experiment/report.h"
+
+namespace kvr::cli {
+
+void AddReport(CLI::App& app) {
+  struct Options {
+    std::vector<std::string> runs;
+    std::string format = "table";
+  };
+  CLI::App* command = app.add_subcommand("report", "Make the paper's tables from run folders");
+  const auto options = std::make_shared<Options>();
+  command->add_option("runs", options->runs, "Run folders")->required();
+  command->add_option("-f,--format", options->format, "table, markdown, csv, latex or json")
+      ->capture_default_str();
+  command->add_flag_callback(
+      "--json", [options] { options->format = "json"; }, "Short for --format json");
+  command->footer(
+      "Examples:\n"
+      "  kvr report results/paper/latest\n"
+      "  kvr report results/paper/latest --format markdown > table.md");
+  command->callback([options] {
+    const experiment::Format format = experiment::FormatFromString(options->format);
+    std::vector<experiment::Run> runs;
+    for (const std::string& folder : options->runs) runs.push_back(experiment::ReadRun(folder));
+    std::cout << experiment::Render(experiment::BuildReport(runs), format);
+  });
+}
+
+}  // namespace kvr::cli
