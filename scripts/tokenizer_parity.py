@@ -20,11 +20,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from kvr_export import tokenizer  # noqa: E402
 
-SPACES = [*" \t\n\r\x0b\x0c\x85\xa0\u1680\u2003\u2028\u2029\u202f\u3000", "  ", "\n\n", "\r\n", "    "]
-JOINERS = [*"\u200b\u200c\u200d\u2060\ufeff\u00ad\u180e\ufe0f\u20e3\u0301\u0308\u0323\u0345\u3099\u302e"]
+SPACES = [
+    *" \t\n\r\x0b\x0c\x85\xa0\u1680\u2003\u2028\u2029\u202f\u3000", "  ", "\n\n", "\r\n", "    ",
+]
+JOINERS = [
+    *"\u200b\u200c\u200d\u2060\ufeff\u00ad\u180e\ufe0f\u20e3\u0301\u0308\u0323\u0345\u3099\u302e",
+]
 WORDS = [
-    "the", "The", "don't", "it's", "WE'LL", "they've", "'s", "'t", "'", "naïve", "Straße", "hello", "in",
-    "ing", "return", "def", "self.", "==", "!=", "->", "://", "www", "<|", "|>", "[", "]", "##", "_",
+    "the", "The", "don't", "it's", "WE'LL", "they've", "'s", "'t", "'", "naïve", "Straße", "hello",
+    "in", "ing", "return", "def", "self.", "==", "!=", "->", "://", "www", "<|", "|>", "[", "]",
+    "##", "_",
     "0", "1", "42", "2024", "3.14", "１２", "½", "Ⅷ", "مرحبا", "नमस्ते", "你好", "日本語", "한국어", "שלום",
     "ёлка", "İ", "ǅ", "ẞ", "👍🏽", "👩\u200d👩\u200d👧", "🇩🇪", "🫠", "…", "—", "“", "”", ".", ",", ";", "!", "?",
 ]

@@ -47,7 +47,7 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
         written = torch.jit.load(str(partial))
         with torch.no_grad():
             if source.family == "bert":
-                parity = encoder_parity(written, reference, words)
+                parity = encoder_parity(written, reference, words, metadata["context_tokens"])
             else:
                 parity = language_model_parity(written, reference, metadata)
         metadata["parity"] = {**compare_ids, **parity}
@@ -191,7 +191,7 @@ def language_model_parity(lm, reference, metadata: dict) -> dict:
     }
 
 
-def encoder_parity(encoder, reference, words) -> dict:
+def encoder_parity(encoder, reference, words, context: int) -> dict:
     encoder.prepare(True)
     texts = [
         "How do I reset my password?", "photosynthesis",
@@ -200,7 +200,7 @@ def encoder_parity(encoder, reference, words) -> dict:
     ]
     worst = 1.0
     for text in texts:
-        ids = torch.tensor(words.encode(text))
+        ids = torch.tensor(words.encode(text)[:context])
         hidden = reference(ids[None], attention_mask=torch.ones_like(ids[None])).last_hidden_state
         expected = torch.nn.functional.normalize(hidden[0].mean(dim=0), dim=0)
         worst = min(worst, float(encoder(ids) @ expected))

@@ -1,11 +1,11 @@
 """Reads a model's tokenizer and writes it as kvr reads it (docs/archive_format.md).
 
-Byte-level BPE becomes a SentencePiece BPE model: the pieces are the tokens, a piece's score is minus
-its merge's rank. SentencePiece merges any two neighbours whose concatenation is a piece, where the
-reference merges only the pairs on its list. The two agree on every text if each token's own text
-encodes to that one token in the reference: a state of two neighbours x y in some text is also a
-state of the text xy alone (no merge crosses their outer edges), so if x + y is a token, xy is on the
-list. `check_merges` checks that for the whole vocabulary.
+Byte-level BPE becomes a SentencePiece BPE model: the pieces are the tokens, a piece's score is
+minus its merge's rank. SentencePiece merges any two neighbours whose concatenation is a piece,
+where the reference merges only the pairs on its list. The two agree on every text if each token's
+own text encodes to that one token in the reference: a state of two neighbours x y in some text is
+also a state of the text xy alone (no merge crosses their outer edges), so if x + y is a token, xy
+is on the list. `check_merges` checks that for the whole vocabulary.
 
 Character classes (letters, digits, white space, punctuation) are asked of the reference, code point
 by code point, and written out as ranges: every library has its own Unicode version.
@@ -56,8 +56,8 @@ class Words:
 
 
 def load(path: Path, family: str) -> Words:
-    """The tokenizer of a folder in the hub's layout or of a GGUF file. Throws ValueError for one that
-    kvr could not reproduce."""
+    """The tokenizer of a folder in the hub's layout or of a GGUF file. Throws ValueError for one
+    that kvr could not reproduce."""
     path = Path(path)
     settings, words = _read_gguf(path) if path.is_file() else _read_folder(path)
     text = settings.get("chat_template")
@@ -105,8 +105,8 @@ def _read_folder(path: Path) -> tuple[dict, Words]:
         tokenizer = transformers.BertTokenizer.from_pretrained(path).backend_tokenizer
     if tokenizer is None:
         raise ValueError(
-            f"{path}: no tokenizer found; expected tokenizer.json, tokenizer.model, vocab.json with "
-            "merges.txt, or vocab.txt"
+            f"{path}: no tokenizer found; expected tokenizer.json, tokenizer.model, vocab.json "
+            "with merges.txt, or vocab.txt"
         )
     return settings, _from_tokenizer(tokenizer)
 
@@ -133,7 +133,8 @@ def _read_gguf(path: Path) -> tuple[dict, Words]:
     }
     kind, pre = get("ggml.model"), get("ggml.pre")
     if kind == "llama":
-        pieces = zip(tokens, get("ggml.scores"), types)  # GGUF numbers the types as SentencePiece does
+        # GGUF numbers the types as SentencePiece does.
+        pieces = zip(tokens, get("ggml.scores"), types)
         model = _model_proto(pieces, get("ggml.add_space_prefix", True), byte_fallback=True)
         settings["add_bos_token"] = get("ggml.add_bos_token", True)
         return settings, _sentencepiece(model, settings, None)
@@ -142,9 +143,9 @@ def _read_gguf(path: Path) -> tuple[dict, Words]:
             f"{path}: the tokenizer is '{kind}' with pre-tokenizer '{pre}'; supported are 'llama', "
             "and 'gpt2' with 'smollm' or 'gpt-2'. Give the model's folder instead"
         )
-    # transformers' GGUF reader builds every 'gpt2' tokenizer without the rule that each digit stands
-    # alone, which SmolLM2's own tokenizer.json has (and llama.cpp's 'smollm' too): "a  2" would come
-    # out as 'a', ' ', ' 2'. So the reference is built here.
+    # transformers' GGUF reader builds every 'gpt2' tokenizer without the rule that each digit
+    # stands alone, which SmolLM2's own tokenizer.json has (and llama.cpp's 'smollm' too): "a  2"
+    # would be cut into 'a', ' ', ' 2'. So the reference is built here.
     merges = [tuple(m.split(" ")) for m in get("ggml.merges")]
     tokenizer = _byte_level(
         models.BPE({t: i for i, t in enumerate(tokens)}, merges), digits=pre == "smollm"
@@ -208,7 +209,8 @@ def _every_character() -> str:
 @cache
 def _matching(negated: str) -> tuple[int, ...]:
     """The code points left when `negated` is removed, by the reference's regular expressions."""
-    return tuple(map(ord, normalizers.Replace(Regex(negated), "").normalize_str(_every_character())))
+    left = normalizers.Replace(Regex(negated), "").normalize_str(_every_character())
+    return tuple(map(ord, left))
 
 
 @cache
@@ -236,19 +238,19 @@ def _class(code_points) -> str:
 
 
 def _for_python(pattern: str) -> str:
-    """PCRE2's \\x{1f600} as Python's regex module writes it."""
+    r"""PCRE2's \x{1f600} as Python's regex module writes it."""
     return regex.sub(r"\\x\{(\w+)\}", lambda m: rf"\U{int(m[1], 16):08x}", pattern)
 
 
 def _gpt2_pattern(digits: bool) -> str:
     r"""GPT-2's pattern (its encoder.py), with the classes written out:
     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-    With `digits`, each digit first becomes a stretch of its own: so it takes no space before it, and
-    white space before it counts as white space at the end."""
+    With `digits`, each digit first becomes a stretch of its own: so it takes no space before it,
+    and white space before it counts as white space at the end."""
     letters, spaces, numbers = map(_matching, (r"\P{L}+", r"\S+", r"\P{N}+"))
     if digits:
         if not set(_digits()) >= set(numbers):
-            raise ValueError("the reference has numbers that are no digits; its version is not known")
+            raise ValueError("the reference has numbers that are no digits: not supported")
         letter, space, number = _class(letters), _class(spaces), _class(_digits())
         head, end = f"[{number}]|'s|'t|'re|'ve|'m|'ll|'d| ?[{letter}]+", f"[^{space}{number}]"
     else:
@@ -270,7 +272,7 @@ def _special(config: dict) -> list[dict]:
     tokens = config["added_tokens"]
     for t in tokens:
         if t["single_word"]:
-            raise ValueError(f"tokenizer.json: token {t['content']!r} is single_word: not supported")
+            raise ValueError(f"tokenizer.json: {t['content']!r} is single_word: not supported")
     # Tokens found before and after normalization are two passes; here there is one.
     if len({t["normalized"] for t in tokens}) > 1:
         raise ValueError("tokenizer.json: added tokens both normalized and not: not supported")
@@ -313,7 +315,7 @@ def _byte_bpe(tokenizer: Tokenizer, config: dict) -> tuple[dict, bytes]:
     special_ids = {t["id"] for t in special}
     check_merges(tokenizer, {i: t for i, t in vocabulary.items() if i not in special_ids})
 
-    # SentencePiece wants exactly one unknown piece; no text comes to it, so a special token can be it.
+    # SentencePiece wants exactly one unknown piece; no text comes to it, so a special one will do.
     unknown = special[0]["id"]
     pieces = [
         (text, 0.0, 2 if i == unknown else 3) if i in special_ids
@@ -332,15 +334,15 @@ def check_merges(tokenizer: Tokenizer, vocabulary: dict[int, str]) -> None:
     for number, text in vocabulary.items():
         if [t.id for t in tokenizer.model.tokenize(text)] != [number]:
             raise ValueError(
-                f"token {number} ({text!r}) is not what the reference makes of its own text: such a "
-                "vocabulary is not supported"
+                f"token {number} ({text!r}) is not what the reference makes of its own text: such "
+                "a vocabulary is not supported"
             )
 
 
 def _bos(added: list[int]) -> dict:
     """What the reference puts around an empty text."""
     if len(added) > 1:
-        raise ValueError(f"the tokenizer adds the ids {added} to every text; supported is one in front")
+        raise ValueError(f"the tokenizer adds the ids {added} to every text; supported is one")
     return {"add_bos": bool(added), **({"bos_id": added[0]} if added else {})}
 
 
@@ -397,7 +399,7 @@ def _sentencepiece(model: bytes, settings: dict, tokenizer: Tokenizer | None) ->
         bos = tokenizer.encode("").ids
         for t in sorted(special, key=lambda t: t["id"]):
             if t["id"] > processor.get_piece_size():
-                raise ValueError(f"token {t['text']!r}: id {t['id']} leaves a gap in the vocabulary")
+                raise ValueError(f"token {t['text']!r}: id {t['id']} leaves a gap before it")
             if t["id"] == processor.get_piece_size():
                 # Fields of one message may follow each other: this appends a piece.
                 model += _piece(t["text"], 0.0, 3)
@@ -420,6 +422,7 @@ def _sentencepiece(model: bytes, settings: dict, tokenizer: Tokenizer | None) ->
 
     if tokenizer is not None:
         return _words(spec, model, tokenizer, encode)
+    # No tokenizer.json: the SentencePiece library is itself the reference.
     return Words(spec, model, None, encode, processor.decode, encode)
 
 
@@ -435,8 +438,8 @@ def _split(spec: dict, text: str) -> list[tuple[str, int | None]]:
     found, done = [], 0
     for m in regex.finditer(
         "|".join(
-            f"(?P<t{t['id']}>" + (f"[{space}]*" if t.get("lstrip") else "") + regex.escape(t["text"])
-            + (f"[{space}]*" if t.get("rstrip") else "") + ")"
+            f"(?P<t{t['id']}>" + (f"[{space}]*" if t.get("lstrip") else "")
+            + regex.escape(t["text"]) + (f"[{space}]*" if t.get("rstrip") else "") + ")"
             for t in tokens
         ),
         text,
@@ -484,7 +487,7 @@ def _wordpiece(tokenizer: Tokenizer, config: dict) -> tuple[dict, bytes]:
         raise ValueError("the vocabulary has a piece with a line break in it: not supported")
     around = tokenizer.encode("").ids
     if len(around) != 2:
-        raise ValueError(f"the tokenizer puts the ids {around} around a text, expected [CLS] and [SEP]")
+        raise ValueError(f"the ids {around} are put around a text, expected [CLS] and [SEP]")
     lowercase, strip = normalizer["lowercase"], normalizer["strip_accents"]
     spec = {
         "kind": "wordpiece", "vocab_size": len(vocabulary), "special": special,
@@ -501,11 +504,12 @@ def _wordpiece(tokenizer: Tokenizer, config: dict) -> tuple[dict, bytes]:
 @cache
 def _bert_classes() -> dict[str, list[int]]:
     def normalize(**on):
-        flags = dict(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=False)
-        return normalizers.BertNormalizer(**flags | on).normalize_str
+        off = ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")
+        return normalizers.BertNormalizer(**dict.fromkeys(off, False) | on).normalize_str
 
     clean, strip = normalize(clean_text=True), normalize(strip_accents=True)
-    cjk, cut = normalize(handle_chinese_chars=True), pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    cjk = normalize(handle_chinese_chars=True)
+    cut = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
     classes: dict[str, list[int]] = {
         "control": [], "space": [], "mark": [], "punctuation": [], "cjk": []
     }
@@ -583,7 +587,8 @@ def reduce_template(text: str, bos: str | None, eos: str | None) -> dict | None:
     def render(*turns: tuple[str, str], opened: bool = False) -> str:
         messages = [{"role": r, "content": c} for r, c in turns]
         return template.render(
-            messages=messages, add_generation_prompt=opened, bos_token=bos or "", eos_token=eos or ""
+            messages=messages, add_generation_prompt=opened, bos_token=bos or "",
+            eos_token=eos or "",
         )
 
     def render_reduced(spec: dict, *turns: tuple[str, str], opened: bool = False) -> str:
@@ -604,7 +609,8 @@ def reduce_template(text: str, bos: str | None, eos: str | None) -> dict | None:
         asked = render(first)
         replied = render(first, ("assistant", "\u2042two"))
         roles = {"assistant": around(replied, "\u2042two", asked)}
-        # After an answer a question has nothing but its own prefix; before, maybe a default message.
+        # After an answer a question has nothing but its own prefix; before it, maybe a default
+        # system message.
         roles["user"] = around(render(first, ("assistant", "x"), ("user", "\u2042three")),
                                "\u2042three", render(first, ("assistant", "x")))
         head = asked.removeprefix(begin).removesuffix(

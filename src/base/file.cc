@@ -113,13 +113,14 @@ void SyncFolder(const fs::path& folder) {
 }
 
 void CreateFolders(const fs::path& folder) {
-  if (folder.empty() || fs::is_directory(folder)) return;
+  std::error_code ignored;  // what can't be looked at can't be created either, below
+  if (folder.empty() || fs::is_directory(folder, ignored)) return;
   const fs::path parent = folder.parent_path();
   CreateFolders(parent);
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
     throw IoError("cannot create folder " + folder.string(), errno);
   }
-  if (!fs::is_directory(folder)) {
+  if (!fs::is_directory(folder, ignored)) {
     throw Error(Error::Kind::kIo, folder.string() + " exists and is not a folder");
   }
   SyncFolder(parent.empty() ? fs::path(".") : parent);

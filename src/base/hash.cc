@@ -1,7 +1,11 @@
 #include "kvr/base/hash.h"
 
 #include <openssl/evp.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>  // picks the widest vectors at run time: 20 to over 40 GB/s
+#else
 #include <xxhash.h>
+#endif
 
 #include <new>
 

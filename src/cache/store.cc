@@ -190,9 +190,14 @@ void Store::OpenIndex() {
   const auto open = [&] {
     return std::make_unique<Index>(path, format_.key_hash(), Index::Mode::kReadWrite);
   };
-  // On an exception the old index stays, and the next writer tries again.
+  // On an exception the inode stays the old one's, and the next writer tries again.
   try {
     index_ = open();
+    if (const Files files = ListFiles(); !IndexAgrees(files)) {
+      spdlog::warn("cache {}: index and files disagree; rebuilding the index", folder_.string());
+      Rebuild(files, /*set_aside=*/true);
+      index_rebuilt_ = true;
+    }
   } catch (const Error& e) {
     if (e.kind() != Error::Kind::kCorrupt && e.kind() != Error::Kind::kIncompatible) throw;
     spdlog::warn("cache {}: replacing the index: {}", folder_.string(), e.what());
@@ -200,11 +205,7 @@ void Store::OpenIndex() {
     Unlink(path.string() + "-journal");
     Unlink(path);
     index_ = open();
-  }
-  const Files files = ListFiles();
-  if (!IndexAgrees(files)) {
-    spdlog::warn("cache {}: index and files disagree; rebuilding the index", folder_.string());
-    Rebuild(files, /*set_aside=*/true);
+    Rebuild(ListFiles(), /*set_aside=*/true);
     index_rebuilt_ = true;
   }
   index_inode_ = InodeOf(path);
@@ -623,9 +624,12 @@ Store::Files Store::ListFiles() const {
 bool Store::IndexAgrees(const Files& files) const {
   const IndexPicture picture = index_->Load();
   const auto same_name = [](const auto& a, const auto& b) { return a.first == b.first; };
+  const auto sound = [&](const EntryRow& row) {
+    return files.entries.contains(row.id) &&
+           row.chain.size() == (row.tokens.size() + key_.block_tokens - 1) / key_.block_tokens;
+  };
   return picture.entries.size() == files.entries.size() &&
-         std::ranges::all_of(picture.entries,
-                             [&](const EntryRow& row) { return files.entries.contains(row.id); }) &&
+         std::ranges::all_of(picture.entries, sound) &&
          std::ranges::equal(picture.blocks, files.blocks, same_name);
 }
 
@@ -740,7 +744,13 @@ VerifyReport Store::Verify(bool set_aside) {
   for (const auto& [hash, row] : blocks) report.unused_blocks += used.contains(hash) ? 0 : 1;
 
   const std::size_t problems = report.problems.size();
-  const IndexPicture picture = index_->Load();
+  IndexPicture picture;
+  try {
+    picture = index_->Load();
+  } catch (const Error& e) {
+    if (e.kind() != Error::Kind::kCorrupt) throw;
+    problem(folder_ / kIndexName, e.what());
+  }
   const auto compare = [&](const char* kind, auto indexed, const auto& sound) {
     for (const auto& [digest, row] : sound) {
       const auto found = indexed.find(digest);
@@ -767,7 +777,12 @@ VerifyReport Store::Verify(bool set_aside) {
   compare("block ", picture.blocks, blocks);
   compare("entry ", indexed, entries);
   if (set_aside && !read_only_ && report.problems.size() > problems) {
-    Rebuild(ListFiles(), /*set_aside=*/true);
+    try {
+      Rebuild(ListFiles(), /*set_aside=*/true);
+    } catch (const Error& e) {
+      if (e.kind() != Error::Kind::kCorrupt) throw;
+      OpenIndex();  // which replaces what it cannot read
+    }
   }
   return report;
 }

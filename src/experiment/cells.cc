@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <limits>
 #include <string_view>
 #include <type_traits>
 
@@ -73,10 +74,10 @@ class FieldReader {
       Expect(json.is_number(), json, key, "a number");
       value = json.get<double>();
     } else if constexpr (std::is_same_v<T, std::int64_t>) {
-      // An unsigned value above 2^63 is no count of anything here.
-      Expect(json.is_number_integer() && json.get<std::int64_t>() >= 0, json, key,
-             "an integer from 0 to 2^63 - 1");
-      value = json.get<std::int64_t>();
+      // Above the limit it is no count of anything here, and sums over cells stay in 63 bits.
+      constexpr std::int64_t kLimit = std::int64_t{1} << 40;
+      value = json.is_number_integer() ? json.get<std::int64_t>() : -1;
+      Expect(value >= 0 && value <= kLimit, json, key, "an integer from 0 to 2^40");
     } else if constexpr (std::is_same_v<T, Fidelity>) {
       Visit(FieldReader(json, where_ + ": " + key), value);
     } else {
@@ -84,8 +85,9 @@ class FieldReader {
       Expect(json.is_array(), json, key, "an array of token ids");
       value.clear();
       for (const Json& id : json) {
-        Expect(id.is_number_integer(), id, key, "token ids");
-        value.push_back(id.get<Token>());
+        const std::int64_t wide = id.is_number_integer() ? id.get<std::int64_t>() : -1;
+        Expect(wide >= 0 && wide <= std::numeric_limits<Token>::max(), id, key, "token ids");
+        value.push_back(static_cast<Token>(wide));
       }
     }
   }

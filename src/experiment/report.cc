@@ -52,8 +52,8 @@ struct Scope {
   const Run* run = nullptr;
   std::string model, precision;
   const ModelInfo* info = nullptr;  // null when run.json does not name the model
-  std::vector<Prompt> prompts;      // in the order of the file
-  std::vector<Variant> variants;    // likewise
+  std::vector<Prompt> prompts;
+  std::vector<Variant> variants;
 
   [[nodiscard]] std::string Title() const {
     return run->label + ", " + model + " (" + precision + ")";
@@ -180,6 +180,17 @@ Number BaselineTotal(const Prompt& prompt) {
 
 Number RecycledTotal(const Cells& cells) { return MedianOf(Only(cells, IsFull), &Cell::total_ms); }
 
+// A sweep writes its cells in random order. Here: prompts by their ids, t2 before t10; embedding
+// before prefix; whole, token, block.
+void SortScope(Scope* scope) {
+  std::sort(scope->prompts.begin(), scope->prompts.end(), [](const Prompt& a, const Prompt& b) {
+    return std::tuple(a.id.size(), a.id, a.workload) < std::tuple(b.id.size(), b.id, b.workload);
+  });
+  std::sort(scope->variants.begin(), scope->variants.end(), [](const Variant& a, const Variant& b) {
+    return std::tie(a.policy, b.match) < std::tie(b.policy, a.match);
+  });
+}
+
 std::vector<Scope> ScopesOf(std::span<const Run> runs) {
   std::vector<Scope> scopes;
   for (const Run& run : runs) {
@@ -222,11 +233,13 @@ std::vector<Scope> ScopesOf(std::span<const Run> runs) {
         (cell.schedule == "free" ? prompt.free : prompt.scheduled).push_back(&cell);
       }
     }
+    for (std::size_t i = first; i < scopes.size(); ++i) SortScope(&scopes[i]);
   }
   return scopes;
 }
 
-// One cohort per workload, in the order of the file, and all workloads but the control groups.
+// One cohort per workload, in the order of their first prompts, and all workloads but the control
+// groups.
 std::vector<Cohort> CohortsOf(const Scope& scope) {
   std::vector<Cohort> cohorts;
   Cohort rest{"all but control", {}};
@@ -341,13 +354,13 @@ Table PromptTable(const std::vector<Scope>& scopes) {
   Builder table(
       "prompts", "Each prompt",
       "<prompt_id:prompt <workload <policy <match prompt_tokens:tokens "
-      "reuse_depth:depth similarity:sim. baseline_ttft_ms:base_TTFT <baseline:of "
+      "reuse_depth:depth similarity:sim. baseline_ttft_ms:base_TTFT <baseline:which "
       "recycled_ttft_ms:rec._TTFT ttft_speedup:speedup baseline_total_ms:base_total "
       "recycled_total_ms:rec._total total_speedup:speedup output_cosine:out._sim. "
       "<exact <limited_by",
       "Times in ms, medians over repetitions; TTFT of the recycled arm includes embedding, "
       "lookup and restore. base TTFT: the faster of the scheduled baseline (block) and the "
-      "one with the best chunking (free), by their medians; the next column says which. "
+      "one with the best chunking (free), by their medians; the column after it says which. "
       "Totals: cells that were decoded to the end; where the free baseline is the faster, "
       "its TTFT plus the scheduled baseline's decoding. sim.: cosine of the prompt and the "
       "entry found. out. sim.: mean cosine of the output text and the baseline's. exact: all "
@@ -648,41 +661,43 @@ Table ExactnessTable(const std::vector<Scope>& scopes) {
   return table.Finish();
 }
 
-// The depth that the cells of `variant` could have found: as they recorded it, or as the prefix
-// policy found it under the same match rule.
-Number AvailableDepth(const Prompt& prompt, const Variant& variant) {
-  const Number recorded = MedianOf(RecycledBy(prompt, variant), [](const Cell& cell) -> Number {
-    if (!cell.available_depth) return std::nullopt;
-    return static_cast<double>(*cell.available_depth);
-  });
-  return recorded ? recorded : MedianOf(RecycledBy(prompt, {"prefix", variant.match}), Depth);
-}
-
 Table FoundTable(const std::vector<Scope>& scopes) {
   Builder table(
       "depth_found", "Depth found by embedding, against the depth that was there",
-      "<workload <match prompts found_mean:found available_mean:there "
+      "<workload <match prompts found_mean:found prefix_mean:by_prefix available_mean:there "
       "found_share:share short:fell_short",
-      "Mean depth in tokens over prompts of which both are known. there: the depth that the "
-      "best entry offered, recorded with the cell or found by the prefix policy under the "
-      "same match rule. share: sum of the one over sum of the other. fell short: prompts for "
-      "which embedding found less.");
+      "Mean depth in tokens over prompts of which both depths are known. by prefix: what the "
+      "prefix policy found under the same match rule. there: the longest token prefix stored, "
+      "whatever the match rule, as the cells recorded it; else what the prefix policy found. "
+      "share: sum of found over sum of there. fell short: prompts for which embedding found less "
+      "than was there; under whole and block the rule alone can do that.");
   ForEachGroup(
       scopes, [&](const Scope& scope, const Cohort& cohort, const Variant& variant, const Cells&) {
         if (variant.policy != "embedding") return;
-        Samples found, available;
+        const auto recorded = [](const Cell& cell) -> Number {
+          if (!cell.available_depth) return std::nullopt;
+          return static_cast<double>(*cell.available_depth);
+        };
+        Samples found, by_prefix, available;
         std::int64_t fell_short = 0;
         for (const Prompt* prompt : cohort.prompts) {
-          const Number depth = MedianOf(RecycledBy(*prompt, variant), Depth);
-          const Number there = AvailableDepth(*prompt, variant);
+          const Cells& cells = RecycledBy(*prompt, variant);
+          const Number depth = MedianOf(cells, Depth);
+          const Number prefix = MedianOf(RecycledBy(*prompt, {"prefix", variant.match}), Depth);
+          Number there = MedianOf(cells, recorded);
+          if (!there) there = prefix;
           if (!depth || !there) continue;
           found.push_back(*depth);
+          if (prefix) by_prefix.push_back(*prefix);
           available.push_back(*there);
           fell_short += *depth < *there ? 1 : 0;
         }
         if (found.empty()) return;
+        // A mean over other prompts than its neighbours' would mislead.
+        const Number prefix_mean = by_prefix.size() == found.size() ? Mean(by_prefix) : Number();
         table.Row(scope, {Text(cohort.label), Text(variant.match), Count(std::ssize(found)),
-                          Formatted("%.1f", Mean(found)), Formatted("%.1f", Mean(available)),
+                          Formatted("%.1f", Mean(found)), Formatted("%.1f", prefix_mean),
+                          Formatted("%.1f", Mean(available)),
                           Percent(Quotient(Mean(found), Mean(available))), Count(fell_short)});
       });
   return table.Finish();
@@ -835,14 +850,22 @@ std::string Fact(const Json& environment, const char* key) {
   return found->is_string() ? found->get<std::string>() : DumpLine(*found);
 }
 
+// The load of the last minute when the run began: its first value, or the only one.
+Number LoadOf(const Json& environment) {
+  Json load = environment.value("load_average", Json());
+  if (load.is_array() && !load.empty()) load = Json(load[0]);
+  return load.is_number() ? Number(load.get<double>()) : std::nullopt;
+}
+
 void DescribeRun(const Run& run, Report& report) {
   const Json& e = run.environment;
+  const Number load = LoadOf(e);
   report.facts.push_back(run.label + ": " + std::to_string(run.cells.size()) + " cells; commit " +
                          Fact(e, "commit") + ", " + Fact(e, "build_type") + " build, libtorch " +
                          Fact(e, "libtorch_version"));
   report.facts.push_back("machine: " + Fact(e, "cpu_model") + ", " + Fact(e, "instruction_set") +
                          ", " + Fact(e, "threads") + " threads, host " + Fact(e, "host") +
-                         ", load " + Fact(e, "load_average"));
+                         ", load " + (load ? Print("%.2f", *load) : "unknown"));
   report.facts.push_back("started " + (run.started.empty() ? "unknown" : run.started) + ", " +
                          (run.finished ? "finished " + *run.finished : "UNFINISHED"));
   if (!run.finished) {
@@ -854,6 +877,12 @@ void DescribeRun(const Run& run, Report& report) {
   const std::string build = Fact(e, "build_type");
   if (build != "Release" && build != "unknown") {
     report.warnings.push_back(run.label + ": a " + build + " build; its times say little");
+  }
+  const auto threads = e.find("threads");
+  if (load && threads != e.end() && threads->is_number() && *load > threads->get<double>()) {
+    report.warnings.push_back(run.label + ": the machine was busy when the run began (load " +
+                              Print("%.2f", *load) + " for " + DumpLine(*threads) +
+                              " threads); run it again on a quiet one before quoting times");
   }
   report.warnings.insert(report.warnings.end(), run.warnings.begin(), run.warnings.end());
   std::set<std::string> seen;
@@ -1161,18 +1190,18 @@ Report BuildReport(std::span<const Run> runs) {
 }
 
 Format FormatFromString(std::string_view text) {
-  if (text == "text") return Format::kText;
+  if (text == "table") return Format::kTable;
   if (text == "markdown") return Format::kMarkdown;
   if (text == "csv") return Format::kCsv;
   if (text == "latex") return Format::kLatex;
   if (text == "json") return Format::kJson;
   throw InvalidInput("report format \"" + std::string(text) +
-                     "\", expected one of text, markdown, csv, latex, json");
+                     "\", expected one of table, markdown, csv, latex, json");
 }
 
 std::string Render(const Table& table, Format format) {
   switch (format) {
-    case Format::kText:
+    case Format::kTable:
       return TextTable(table);
     case Format::kMarkdown:
       return MarkdownTable(table);

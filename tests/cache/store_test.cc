@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <random>
+#include <thread>
 
 #include "cache/fixture.h"
 #include "kvr/cache/entry.h"
@@ -481,17 +482,30 @@ TEST_F(StoreTest, ADamagedIndexNeverCausesAWrongRestoreOrACrash) {
     std::string bad = good;
     for (int i = 0; i < 20; ++i) bad[random() % bad.size()] = static_cast<char>(random());
     Overwrite(index, bad);
-    std::unique_ptr<Store> store;
-    try {
-      store = std::make_unique<Store>(dir(), key_);
-      for (Token i = 1; i < 30; ++i) {
-        const Tokens prompt = Range(i, 2 * i + 1);
-        RestoreAndCompare(*store, PlanFor(*store, prompt), prompt);
-      }
-    } catch (const Error& e) {
-      EXPECT_EQ(e.kind(), Error::Kind::kCorrupt) << e.what();  // found out after opening
+    Store store(dir(), key_);
+    for (Token i = 1; i < 30; ++i) {
+      const Tokens prompt = Range(i, 2 * i + 1);
+      RestoreAndCompare(store, PlanFor(store, prompt), prompt);
     }
   }
+}
+
+TEST_F(StoreTest, AnIndexDamagedWhileOpenIsReportedAndReplaced) {
+  Store store(dir(), key_);
+  for (Token i = 1; i < 30; ++i) Put(store, Range(i, 2 * i));
+  const fs::path index = StoreFolder() / "index.sqlite";
+  {
+    std::fstream file(index, std::ios::in | std::ios::out | std::ios::binary);
+    const std::string zeros(fs::file_size(index) - 100, '\0');
+    file.seekp(24);  // the change counter: pages that SQLite holds in memory are stale now
+    file.write("\x7f\1\1\1", 4);
+    file.seekp(100);  // the rest of the header stays
+    file.write(zeros.data(), static_cast<std::streamsize>(zeros.size()));
+  }
+  EXPECT_NE(ProblemsOf(store), "");
+  store.Verify(true);
+  EXPECT_EQ(ProblemsOf(store), "");
+  EXPECT_EQ(store.List().size(), 29U);
 }
 
 TEST_F(StoreTest, AnIndexReplacedByAnotherProcessIsNoticed) {
@@ -701,7 +715,7 @@ TEST_F(StoreTest, KillingAWriterAtRandomMomentsLosesNothingAcknowledged) {
   std::mt19937 random(7);
   std::set<Token> acknowledged;
   Token next = 1;
-  for (int round = 0; round < 25; ++round) {
+  for (int round = 0; round < 15; ++round) {
     int ends[2];
     ASSERT_EQ(::pipe(ends), 0);
     const Token start = next;
@@ -737,13 +751,15 @@ TEST_F(StoreTest, KillingAWriterAtRandomMomentsLosesNothingAcknowledged) {
 
     Store store(dir(), key_);
     ASSERT_EQ(ProblemsOf(store), "");
-    for (const Token first : acknowledged) {
-      const Tokens prompt = Range(first, first + 10);
-      const Plan plan = PlanFor(store, prompt);
-      ASSERT_EQ(RestoreAndCompare(store, plan, prompt).tokens, 10U) << first;
-    }
+    ASSERT_GE(store.List().size(), acknowledged.size());
   }
-  EXPECT_GE(acknowledged.size(), 25U);
+  Store store(dir(), key_);
+  for (const Token first : acknowledged) {
+    const Tokens prompt = Range(first, first + 10);
+    const Plan plan = PlanFor(store, prompt);
+    ASSERT_EQ(RestoreAndCompare(store, plan, prompt).tokens, 10U) << first;
+  }
+  EXPECT_GE(acknowledged.size(), 15U);
 }
 
 // Several at once.

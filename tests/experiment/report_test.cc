@@ -299,6 +299,10 @@ TEST_F(ReportTest, DepthsFoundStandAgainstDepthsThatWereThere) {
   EXPECT_EQ(row.at("available_mean"), 72);
   EXPECT_NEAR(row.at("found_share").get<double>(), 100.0 / 144, 1e-12);
   EXPECT_EQ(row.at("short"), 2);
+  EXPECT_TRUE(row.at("prefix_mean").is_null());  // the prefix policy never ran t2
+  std::vector<Json> cells = Sample();
+  cells.push_back(Recycled("t2", 0, 90, 70, {{"policy", "prefix"}}));
+  EXPECT_EQ(Row(ReportOf(cells), "depth_found", {{"workload", "extends"}}).at("prefix_mean"), 67);
 }
 
 TEST_F(ReportTest, SpeedupGoesIntoTheBucketOfItsDepth) {
@@ -356,7 +360,7 @@ TEST_F(ReportTest, ABrokenClaimIsTheFirstLine) {
   const Report report = ReportOf(cells);
   ASSERT_EQ(report.alarms.size(), 1u);
   EXPECT_TRUE(report.alarms[0].starts_with("EXACTNESS VIOLATED: 1 cells"));
-  EXPECT_TRUE(Render(report, Format::kText).starts_with("!!! EXACTNESS VIOLATED"));
+  EXPECT_TRUE(Render(report, Format::kTable).starts_with("!!! EXACTNESS VIOLATED"));
   EXPECT_TRUE(Render(report, Format::kMarkdown).starts_with("- **EXACTNESS VIOLATED"));
   EXPECT_TRUE(Render(report, Format::kCsv).starts_with("# EXACTNESS VIOLATED"));
   EXPECT_NE(Render(report, Format::kLatex).find("\\textbf{EXACTNESS VIOLATED"), std::string::npos);
@@ -374,10 +378,23 @@ TEST_F(ReportTest, AMissThatBreaksItsClaimIsAnAlarmToo) {
   EXPECT_TRUE(Says(ReportOf(cells).alarms, "EXACTNESS VIOLATED: 1 cells"));
 }
 
-TEST_F(ReportTest, ALogitDifferenceBelowAClaimIsAnAlarmEvenWhenCalledExact) {
-  std::vector<Json> cells = Sample();
-  cells[4].update(WithFidelity({{"max_abs_logit_diff", 1e-9}}));
-  EXPECT_TRUE(Says(ReportOf(cells).alarms, "EXACTNESS VIOLATED: 1 cells"));
+// Each of the three alone: the verdict, the tokens, the logits.
+TEST_F(ReportTest, AnyContradictionOfAClaimIsAnAlarm) {
+  for (const Json& sign : {Json{{"exact", false}}, Json{{"first_divergence", 2}},
+                           Json{{"max_abs_logit_diff", 1e-9}}}) {
+    std::vector<Json> cells = Sample();
+    cells[4].update(WithFidelity(sign));
+    EXPECT_TRUE(Says(ReportOf(cells).alarms, "EXACTNESS VIOLATED: 1 cells")) << sign;
+  }
+}
+
+TEST_F(ReportTest, TotalsAreOfCellsThatWereDecodedToTheEnd) {
+  const Report report =
+      ReportOf({Base("t1", 0, 100), Base("t1", 1, 100, {{"full", false}}),
+                Recycled("t1", 0, 50, 60), Recycled("t1", 1, 10, 60, {{"full", false}})});
+  const Json row = Row(report, "prompts");
+  EXPECT_EQ(row.at("recycled_ttft_ms"), 30);
+  EXPECT_EQ(row.at("recycled_total_ms"), 70);
 }
 
 TEST_F(ReportTest, AnInexactCellThatClaimsNothingIsNoAlarm) {
@@ -459,7 +476,7 @@ TEST_F(ReportTest, AnEmptyRunStillMakesAReport) {
   EXPECT_TRUE(Says(report.warnings, "there are no cells"));
   EXPECT_TRUE(Says(report.warnings, "unfinished"));
   EXPECT_TRUE(Says(report.facts, "UNFINISHED"));
-  EXPECT_NE(Render(report, Format::kText).find("(nothing to show)"), std::string::npos);
+  EXPECT_NE(Render(report, Format::kTable).find("(nothing to show)"), std::string::npos);
   for (const Table& table : report.tables) {
     EXPECT_TRUE(table.rows.empty()) << table.name;
     EXPECT_FALSE(table.columns.empty()) << table.name;
@@ -485,10 +502,10 @@ TEST_F(ReportTest, ModelsAndRunsAreKeptApart) {
   EXPECT_EQ(Row(report, "prompts", {{"run", "toy/one"}, {"model", "other"}}).at("ttft_speedup"), 4);
   EXPECT_EQ(Row(report, "prompts", {{"run", "toy/two"}}).at("ttft_speedup"), 3);
   EXPECT_TRUE(Says(report.warnings, "run.json does not describe this model"));
-  EXPECT_NE(Render(report, Format::kText).find("toy/two  tiny"), std::string::npos);
+  EXPECT_NE(Render(report, Format::kTable).find("toy/two  tiny"), std::string::npos);
   // One run of one model does not repeat them in each row.
   const Report alone = BuildReport({&runs[1], 1});
-  const std::string text = Render(TableOf(alone, "prompts"), Format::kText);
+  const std::string text = Render(TableOf(alone, "prompts"), Format::kTable);
   EXPECT_EQ(text.find("toy/two"), std::string::npos);
   EXPECT_NE(Render(TableOf(alone, "prompts"), Format::kCsv).find("toy/two"), std::string::npos);
 }
@@ -499,6 +516,30 @@ TEST_F(ReportTest, RepetitionsThatDisagreeOrRepeatAreSaid) {
   const Report report = ReportOf(cells);
   EXPECT_TRUE(Says(report.warnings, "1 times the depth differs"));
   EXPECT_TRUE(Says(report.warnings, "1 cells repeat"));
+}
+
+TEST_F(ReportTest, RowsAreInOrderThoughCellsAreNot) {
+  const Report report =
+      ReportOf({Recycled("t10", 0, 50, 60, {{"match", "block"}}),
+                Recycled("t2", 0, 50, 60, {{"policy", "prefix"}}),
+                Recycled("t2", 0, 50, 60, {{"match", "block"}}),
+                Recycled("t2", 0, 50, 60, {{"match", "whole"}}), Recycled("t2", 0, 50, 60)});
+  std::string order;
+  for (const Json& row : Rows(report, "prompts")) {
+    order += row.at("prompt_id").get<std::string>() + " " + row.at("policy").get<std::string>() +
+             " " + row.at("match").get<std::string>() + "; ";
+  }
+  EXPECT_EQ(order,
+            "t2 embedding whole; t2 embedding token; t2 embedding block; t2 prefix token; "
+            "t10 embedding block; ");
+}
+
+TEST_F(ReportTest, ABusyMachineIsSaid) {
+  Json description = Description();
+  description["environment"]["load_average"] = {2.5, 0.1, 0.1};
+  EXPECT_TRUE(Says(ReportOf(Sample(), description).warnings, "busy when the run began (load 2.50"));
+  description["environment"] = Json::object();
+  EXPECT_TRUE(Says(ReportOf(Sample(), description).facts, "load unknown"));
 }
 
 TEST_F(ReportTest, HitsThatWereNotComparedAreSaid) {
@@ -512,7 +553,7 @@ TEST_F(ReportTest, AllButOneIsNotAHundredPercent) {
   std::vector<Json> cells = {Base("t1", 0, 100)};
   for (int i = 0; i < 3000; ++i) cells.push_back(Recycled("t1", i, 50, 60));
   cells[7].update(WithFidelity({{"exact", false}}));
-  const std::string text = Render(TableOf(ReportOf(cells), "exactness"), Format::kText);
+  const std::string text = Render(TableOf(ReportOf(cells), "exactness"), Format::kTable);
   EXPECT_NE(text.find("2999 of 3000"), std::string::npos);
 }
 
@@ -528,7 +569,7 @@ Table AwkwardTable() {
 }
 
 TEST(Render, TextLinesUpByCharacters) {
-  EXPECT_EQ(Render(AwkwardTable(), Format::kText),
+  EXPECT_EQ(Render(AwkwardTable(), Format::kTable),
             "A & B\n"
             "=====\n"
             "name                    n_x\n"
@@ -580,7 +621,7 @@ TEST_F(ReportTest, EveryFormatHoldsEveryTable) {
   EXPECT_EQ(json.at("schema"), kResultsSchema);
   ASSERT_EQ(json.at("tables").size(), report.tables.size());
   for (const Table& table : report.tables) {
-    for (const Format format : {Format::kText, Format::kMarkdown, Format::kLatex, Format::kCsv}) {
+    for (const Format format : {Format::kTable, Format::kMarkdown, Format::kLatex, Format::kCsv}) {
       EXPECT_NE(Render(report, format).find(table.title), std::string::npos) << table.name;
     }
     // The lines of a plain CSV of plain words all have as many commas as the head.
@@ -593,6 +634,7 @@ TEST_F(ReportTest, EveryFormatHoldsEveryTable) {
 }
 
 TEST(FormatFromString, KnowsFiveAndSaysSo) {
+  EXPECT_EQ(FormatFromString("table"), Format::kTable);
   EXPECT_EQ(FormatFromString("latex"), Format::kLatex);
   const Error error = ErrorOf([] { (void)FormatFromString("html"); });
   EXPECT_EQ(error.kind(), Error::Kind::kInvalidInput);
@@ -666,6 +708,9 @@ TEST_F(ReportTest, ImpossibleFieldsAreCorruptAndNamed) {
       {{{"ttft_ms", "fast"}}, "\"ttft_ms\""},
       {{{"embed_ms", -0.5}}, "a time of -0.5"},
       {{{"tokens", {1, "x"}}}, "\"tokens\""},
+      {{{"tokens", {1, 3000000000}}}, "\"tokens\" is 3000000000"},
+      {{{"restored_bytes", 1e18}}, "\"restored_bytes\""},
+      {{{"new_tokens", 18446744073709551615u}}, "\"new_tokens\" is 18446744073709551615"},
       {{{"outcome", "hit"}}, "outcome \"hit\" with reuse_depth 0"},
       {{{"outcome", "hit"}, {"reuse_depth", 100}}, "reuse_depth 100 of a prompt of 100"},
       {{{"fidelity", {{"kl_mean", 0}}}}, "fidelity: field \"exact\" is missing"},

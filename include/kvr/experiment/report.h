@@ -48,9 +48,9 @@ struct Report {
 // workload for each interval.
 [[nodiscard]] Report BuildReport(std::span<const Run> runs);
 
-enum class Format { kText, kMarkdown, kCsv, kLatex, kJson };
+enum class Format { kTable, kMarkdown, kCsv, kLatex, kJson };
 
-// Throws kInvalidInput for any other text than "text", "markdown", "csv", "latex" or "json".
+// Throws kInvalidInput for any other text than "table", "markdown", "csv", "latex" or "json".
 [[nodiscard]] Format FormatFromString(std::string_view text);
 
 // The whole report. CSV: RFC 4180 with one block per table, each after a line "# <name>: <title>"

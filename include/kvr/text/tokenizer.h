@@ -24,7 +24,7 @@ class Tokenizer {
   //   {"kind": "sentencepiece", "vocab_size": n, "special": [...], "add_bos": bool, "bos_id": id,
   //    "dummy_prefix": bool}
   // Throws kCorrupt when either cannot be read or they disagree.
-  // Cost: about 0.1 s for 50,000 tokens.
+  // Cost: about 0.05 s for 50,000 tokens; then Encode reads about 2 MB/s.
   Tokenizer(const nlohmann::json& spec, std::string_view model);
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Sets up as quickstart.sh does, then runs every check; ctest comes last, so that its summary ends
+# the output. A check that fails doesn't stop the others, but the exit status tells.
+#
+#   scripts/test.sh                      all: about 20 minutes on two cores, from nothing
+#   KVR_TEST_QUICK=1 scripts/test.sh     without sanitizers, coverage and clang-tidy
+#   scripts/test.sh -R Tokenizer         further arguments go to the last ctest
+#
+# exit codes: 0 all passed; 1 a check or test failed; 4 set-up failed; 130 interrupted
+# shellcheck disable=SC2310,SC2329  # `check` calls the checks below, which end at first failure
+set -Eeuo pipefail
+
+case ${1:-} in
+  -h | --help)
+    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    exit 0
+    ;;
+esac
+
+# shellcheck source=scripts/setup.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+
+# Tests with full-weight models carry this label: too slow under instrumentation.
+readonly SLOW_LABEL=models
+readonly SANITIZER_PRESET=asan-ubsan
+readonly COVERAGE_PRESET=coverage
+readonly LINE_COVERAGE_FLOOR=75 # per cent of src/, unit tests only
+readonly TIDY_CHECKS='-*,bugprone-*,performance-*,-bugprone-easily-swappable-parameters'
+
+failed=()
+
+# check NAME REMEDY COMMAND...: runs one check, and notes its failure.
+check() {
+  local name=$1 remedy=$2
+  step "$name" "$remedy"
+  if ! "${@:3}"; then
+    failed+=("$name")
+    say "FAILED: $name. What to do: $remedy"
+  fi
+}
+
+check_format() {
+  find include src tests -name '*.h' -print0 -o -name '*.cc' -print0 |
+    xargs -0 clang-format-14 --dry-run --Werror
+}
+
+unit_tests() {
+  ctest --test-dir "build/$1" --output-on-failure --no-tests=error -LE "$SLOW_LABEL" \
+    --parallel "$(jobs_at_once)"
+}
+
+check_sanitizers() {
+  # libtorch isn't instrumented: what crosses into it can't be checked for container overflow.
+  export ASAN_OPTIONS=detect_container_overflow=0:strict_string_checks=1
+  export UBSAN_OPTIONS=print_stacktrace=1
+  setup_build "$SANITIZER_PRESET" && unit_tests "$SANITIZER_PRESET"
+}
+
+check_coverage() {
+  find "build/$COVERAGE_PRESET" -name '*.gcda' -delete 2>/dev/null
+  setup_build "$COVERAGE_PRESET" && unit_tests "$COVERAGE_PRESET" &&
+    gcovr --root . --filter src/ --object-directory "build/$COVERAGE_PRESET" \
+      --exclude-throw-branches --print-summary --fail-under-line "$LINE_COVERAGE_FLOOR"
+}
+
+check_tidy() {
+  # Configured apart: clang can't read the precompiled headers that GCC writes.
+  quietly cmake --preset release -B build/tidy -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON &&
+    run-clang-tidy -quiet -p build/tidy -j "$(jobs_at_once)" -checks="$TIDY_CHECKS" \
+      -extra-arg=-Wno-unknown-warning-option -config='{WarningsAsErrors: "*"}' "$KVR_ROOT/src/.*"
+}
+
+setup_packages "${BUILD_PACKAGES[@]}" "${DEV_PACKAGES[@]}"
+setup_venv
+check "checking the format" "clang-format-14 -i the files named above" check_format
+setup_build release
+setup_models
+if [[ ${KVR_TEST_QUICK:-0} == 1 ]]; then
+  say "KVR_TEST_QUICK=1: SKIPPED: sanitizers, coverage, clang-tidy"
+else
+  check "testing under $SANITIZER_PRESET" "run the test named above from build/$SANITIZER_PRESET" \
+    check_sanitizers
+  check "measuring coverage" "test what gcovr lists above (floor: $LINE_COVERAGE_FLOOR %)" \
+    check_coverage
+  check "running clang-tidy" "mend what it names above, or say why with NOLINT" check_tidy
+fi
+
+if ((${#failed[@]} > 0)); then
+  say "FAILED before the tests, so this ends with exit 1 whatever ctest says:"
+  printf '        %s\n' "${failed[@]}" >&2
+fi
+step "running all tests" ""
+status=0
+ctest --preset release --no-tests=error "$@" || status=1
+trap - EXIT # ctest's summary stays the last word
+if ((status == 0 && ${#failed[@]} == 0)); then exit 0; fi
+exit 1

@@ -1,0 +1,127 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "testing.h"
+#include "kvr/base/clock.h"
+#include "kvr/base/file.h"
+#include "kvr/base/hash.h"
+#include "kvr/base/json.h"
+
+namespace kvr {
+namespace {
+
+using testing::TempFolder;
+
+TEST(ErrorTest, EachKindHasItsExitCode) {
+  EXPECT_EQ(Error(Error::Kind::kCheckFailed, "").exit_code(), 1);
+  EXPECT_EQ(InvalidInput("").exit_code(), 2);
+  EXPECT_EQ(NotFound("").exit_code(), 3);
+  EXPECT_EQ(Corrupt("").exit_code(), 3);
+  EXPECT_EQ(Incompatible("").exit_code(), 3);
+  EXPECT_EQ(Resource("").exit_code(), 4);
+  EXPECT_EQ(IoError("x", EACCES).exit_code(), 4);
+  EXPECT_EQ(Error(Error::Kind::kInterrupted, "").exit_code(), 130);
+}
+
+TEST(ErrorTest, AFullDiskIsAResourceAndAMissingFileIsNotFound) {
+  EXPECT_EQ(IoError("x", ENOSPC).kind(), Error::Kind::kResource);
+  EXPECT_EQ(IoError("x", ENOENT).kind(), Error::Kind::kNotFound);
+  EXPECT_EQ(IoError("x", EIO).kind(), Error::Kind::kIo);
+}
+
+// FIPS 180-4's example.
+TEST(HashTest, Sha256OfAbc) {
+  const std::string hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+  EXPECT_EQ(Hex(Sha256Of("abc")), hex);
+  EXPECT_EQ(Hex(Sha256().Update("a").Update("bc").Finish()), hex);
+  EXPECT_EQ(DigestFromHex(hex), Sha256Of("abc"));
+}
+
+TEST(HashTest, RefusesWhatIsNoDigest) {
+  EXPECT_THROW((void)DigestFromHex("ba78"), Error);
+  EXPECT_THROW((void)DigestFromHex(std::string(64, 'G')), Error);
+}
+
+TEST(HashTest, PiecesHashAsTheWhole) {
+  const std::string text(5000, 'k');
+  const auto bytes = std::as_bytes(std::span(text.data(), text.size()));
+  Xxh3 whole, pieces;
+  whole.Update(bytes);
+  pieces.Update(bytes.first(7));
+  pieces.Update(bytes.subspan(7));
+  EXPECT_EQ(whole.FinishHex(), pieces.FinishHex());
+  EXPECT_EQ(whole.FinishHex().size(), 32u);
+}
+
+TEST(FileTest, WritesWholeFilesAndLeavesNothingBesides) {
+  const TempFolder folder;
+  WriteAndRename(folder.path() / "a", "first");
+  WriteAndRename(folder.path() / "a", "second");
+  EXPECT_EQ(ReadFile(folder.path() / "a"), "second");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(FileTest, AFailedWriteLeavesTheOldFile) {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder.path() / "taken");
+  std::string message;
+  KVR_EXPECT_ERROR(WriteAndRename(folder.path() / "taken", "x"), kIo, message);
+  EXPECT_NE(message.find("taken"), std::string::npos);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(FileTest, ReadsMorePartsThanOneCallTakes) {
+  const TempFolder folder;
+  std::string text;
+  for (int i = 0; i < 5000; ++i) text += static_cast<char>('a' + i % 26);
+  WriteAndRename(folder.path() / "a", text);
+  const UniqueFd fd = OpenForRead(folder.path() / "a");
+  std::string found(text.size() - 3, '\0');
+  std::vector<iovec> parts;
+  for (char& c : found) parts.push_back({&c, 1});
+  parts.insert(parts.begin() + 10, iovec{nullptr, 0});
+  ReadScattered(fd.get(), 3, parts, folder.path() / "a");
+  EXPECT_EQ(found, text.substr(3));
+}
+
+TEST(FileTest, AFileThatEndsEarlyIsCorrupt) {
+  const TempFolder folder;
+  WriteAndRename(folder.path() / "a", "short");
+  const UniqueFd fd = OpenForRead(folder.path() / "a");
+  std::string found(10, '\0');
+  iovec part{found.data(), found.size()};
+  std::string message;
+  KVR_EXPECT_ERROR(ReadScattered(fd.get(), 0, {&part, 1}, "a"), kCorrupt, message);
+}
+
+TEST(FileTest, AFolderOverAFileIsRefused) {
+  const TempFolder folder;
+  WriteAndRename(folder.path() / "a", "x");
+  EXPECT_THROW(CreateFolders(folder.path() / "a" / "b"), Error);
+  CreateFolders(folder.path() / "c" / "d");
+  EXPECT_TRUE(std::filesystem::is_directory(folder.path() / "c" / "d"));
+}
+
+TEST(JsonTest, CommentsAreAllowedAndMistakesNameThePlace) {
+  EXPECT_EQ(ParseJson("{\"a\": 1} // one", "x")["a"], 1);
+  std::string message;
+  KVR_EXPECT_ERROR((void)ParseJson("{\"a\": }", "some/file.json"), kInvalidInput, message);
+  EXPECT_NE(message.find("some/file.json"), std::string::npos);
+  EXPECT_NE(message.find("line 1"), std::string::npos);
+}
+
+TEST(JsonTest, NearMissesAreSuggestedAndFarOnesAreNot) {
+  EXPECT_EQ(NearMiss("polices", {"policies", "match"}), "policies");
+  EXPECT_EQ(NearMiss("tokne", {"whole", "token", "block"}), "token");
+  EXPECT_EQ(NearMiss("zzz", {"whole", "token", "block"}), "");
+}
+
+TEST(ClockTest, TimestampsAreUtc) {
+  EXPECT_EQ(UtcTimestamp(0), "1970-01-01T00:00:00Z");
+  EXPECT_EQ(UtcTimestamp(1700000000), "2023-11-14T22:13:20Z");
+}
+
+}  // namespace
+}  // namespace kvr

@@ -1,0 +1,323 @@
+// The program from the outside: output, errors and exit codes.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "testing.h"
+#include "kvr/base/file.h"
+#include "kvr/base/json.h"
+
+namespace kvr {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Result {
+  int code = -1;
+  std::string out, err;
+};
+
+std::size_t CountLines(const std::string& text) {
+  return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
+class CliTest : public ::testing::Test {
+ protected:
+  // Starts the program in the test's folder, its output in files there.
+  pid_t Start(std::vector<std::string> args, const std::string& input = "") {
+    WriteAndRename(folder_.path() / "in", input);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      if (::chdir(folder_.path().c_str()) != 0) ::_exit(99);
+      ::dup2(::open("in", O_RDONLY), STDIN_FILENO);
+      ::dup2(::open("out", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
+      ::dup2(::open("err", O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
+      args.insert(args.begin(), KVR_BINARY);
+      std::vector<char*> argv;
+      for (std::string& arg : args) argv.push_back(arg.data());
+      argv.push_back(nullptr);
+      ::execv(KVR_BINARY, argv.data());
+      ::_exit(98);
+    }
+    return child;
+  }
+
+  Result Wait(pid_t child) {
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status),
+            ReadFile(folder_.path() / "out"), ReadFile(folder_.path() / "err")};
+  }
+
+  Result Run(const std::vector<std::string>& args, const std::string& input = "") {
+    return Wait(Start(args, input));
+  }
+
+  // With the tiny models and blocks of 16 tokens.
+  Result RunTiny(std::vector<std::string> args, const std::string& input = "") {
+    const std::vector<std::string> models = {
+        "--model", testing::TinyModel("tiny-gpt2"), "--encoder",
+        testing::TinyModel("tiny-bert"), "--block-tokens", "16"};
+    args.insert(args.end(), models.begin(), models.end());
+    return Run(args, input);
+  }
+
+  void WriteConfig(int repetitions) {
+    WriteAndRename(folder_.path() / "cache.jsonl",
+                   "{\"id\":\"p1\",\"text\":\"The harbour master writes every ship into\"}\n"
+                   "{\"id\":\"p2\",\"text\":\"Numbers such as 1, 22 and 4096 are cargo.\"}\n");
+    WriteAndRename(
+        folder_.path() / "test.jsonl",
+        "{\"id\":\"t1\",\"group\":\"extends\",\"text\":\"The harbour master writes every ship "
+        "into a book: its name.\"}\n"
+        "{\"id\":\"t2\",\"group\":\"diverges\",\"text\":\"Numbers such as 1, 22 and more\"}\n"
+        "{\"id\":\"t3\",\"group\":\"control\",\"text\":\"quotes like this\"}\n");
+    const Json config = {{"name", "tiny"},
+                         {"models", {testing::TinyModel("tiny-gpt2").string(),
+                                     testing::TinyModel("tiny-random").string()}},
+                         {"encoder", testing::TinyModel("tiny-bert").string()},
+                         {"cache_prompts", "cache.jsonl"},
+                         {"test_prompts", "test.jsonl"},
+                         {"control_groups", {"control"}},
+                         {"policies", {"embedding", "prefix"}},
+                         {"match", {"whole", "token", "block"}},
+                         {"repetitions", repetitions},
+                         {"warmups", 1},
+                         {"max_new_tokens", 4},
+                         {"stop_at_eos", false},
+                         {"block_tokens", 16}};
+    WriteAndRename(folder_.path() / "tiny.json", "// a comment\n" + config.dump());
+  }
+
+  testing::TempFolder folder_;
+};
+
+TEST_F(CliTest, HelpAndVersionSucceedAndShowExamples) {
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{}, {"run"}, {"sweep"}, {"report"}, {"cache"}, {"cache", "add"},
+        {"model"}, {"tokenize"}}) {
+    std::vector<std::string> args = command;
+    args.push_back("--help");
+    const Result result = Run(args);
+    EXPECT_EQ(result.code, 0);
+    if (command != std::vector<std::string>{"cache"} &&
+        command != std::vector<std::string>{"model"}) {
+      EXPECT_NE(result.out.find("Example"), std::string::npos) << result.out;
+    }
+  }
+  EXPECT_EQ(Run({"--version"}).code, 0);
+}
+
+TEST_F(CliTest, BadUsageIsTwo) {
+  EXPECT_EQ(Run({}).code, 2);
+  EXPECT_EQ(Run({"rnu"}).code, 2);
+  EXPECT_EQ(Run({"run", "x", "--no-such-flag"}).code, 2);
+  EXPECT_EQ(Run({"run", ""}).code, 2);
+  EXPECT_EQ(Run({"run", "x", "--match", "half"}).code, 2);
+  EXPECT_EQ(RunTiny({"run", "x", "--temperature", "-1"}).code, 2);
+  EXPECT_EQ(RunTiny({"run", "x", "--max-new-tokens", "0"}).code, 2);
+  EXPECT_EQ(RunTiny({"run", "x", "--max-new-tokens", "100000"}).code, 2);
+}
+
+TEST_F(CliTest, AMissingOrForeignModelIsThreeAndOneLine) {
+  const Result missing = Run({"run", "x", "--model", "absent.pt"});
+  EXPECT_EQ(missing.code, 3);
+  EXPECT_EQ(CountLines(missing.err), 1u) << missing.err;
+  WriteAndRename(folder_.path() / "foreign.pt", "PK not an archive");
+  const Result foreign = Run({"run", "x", "--model", "foreign.pt"});
+  EXPECT_EQ(foreign.code, 3);
+  EXPECT_EQ(foreign.err.find("C++ CapturedTraceback"), std::string::npos) << foreign.err;
+  EXPECT_EQ(Run({"run", "x", "--model", testing::TinyModel("tiny-bert")}).code, 3);
+}
+
+TEST_F(CliTest, AnUnwritableCacheIsFour) {
+  WriteAndRename(folder_.path() / "cache", "a file where a folder should be");
+  const Result result = RunTiny({"cache", "add", "A prompt"});
+  EXPECT_EQ(result.code, 4) << result.err;
+  EXPECT_NE(result.err.find("cache"), std::string::npos);
+}
+
+TEST_F(CliTest, AFullOutputIsFour) {
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "/dev/full is missing";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::dup2(::open("/dev/full", O_WRONLY), STDOUT_FILENO);
+    ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
+    const std::string model = testing::TinyModel("tiny-gpt2");
+    ::execl(KVR_BINARY, KVR_BINARY, "tokenize", "-m", model.c_str(), "text", nullptr);
+    ::_exit(98);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 4);
+}
+
+TEST_F(CliTest, TokenizeAndDecodeInvertEachOther) {
+  const std::string model = testing::TinyModel("tiny-gpt2");
+  const std::string text = "The harbour, 42 naïve 🙂 ships\tand\n\nmore  spaces";
+  const Result ids = Run({"tokenize", "-m", model, "-", "--json"}, text);
+  ASSERT_EQ(ids.code, 0) << ids.err;
+  const Result back =
+      Run({"tokenize", "-m", model, "--decode", "--json", Json::parse(ids.out)["ids"].dump()});
+  EXPECT_EQ(Json::parse(back.out)["text"], text);
+  EXPECT_EQ(Run({"tokenize", "-m", model, "--decode", "1 zwei"}).code, 2);
+  EXPECT_EQ(Run({"tokenize", "-m", model, "--decode", "999999"}).code, 2);
+}
+
+TEST_F(CliTest, InvalidUtf8IsReplacedWithAWarning) {
+  const Result result =
+      Run({"tokenize", "-m", testing::TinyModel("tiny-gpt2"), "-"}, "caf\xe9 \xff ok");
+  EXPECT_EQ(result.code, 0);
+  EXPECT_NE(result.err.find("not UTF-8"), std::string::npos) << result.err;
+}
+
+TEST_F(CliTest, ACachedPromptIsReusedAndTheOutputIsTheSame) {
+  ASSERT_EQ(RunTiny({"cache", "add", "The harbour master writes every ship into"}).code, 0);
+  const Result result =
+      RunTiny({"run", "The harbour master writes every ship into a book", "--json", "-n", "5",
+               "--ignore-eos", "--match", "block"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  EXPECT_EQ(json["arms"][1]["outcome"], "hit");
+  EXPECT_EQ(json["arms"][1]["reuse_depth"].get<int>() % 16, 0);
+  EXPECT_GT(json["arms"][1]["reuse_depth"].get<int>(), 0);
+  EXPECT_EQ(json["fidelity"]["exact"], true);
+  EXPECT_EQ(json["fidelity"]["max_abs_logit_diff"], 0.0);
+  EXPECT_EQ(json["arms"][0]["tokens"], json["arms"][1]["tokens"]);
+  const Result table = RunTiny({"run", "The harbour master writes", "-n", "3", "--ignore-eos"});
+  EXPECT_NE(table.out.find("TTFT speedup"), std::string::npos) << table.out;
+}
+
+TEST_F(CliTest, AnotherModelsCacheIsNeverFound) {
+  const std::string prompt = "The harbour master writes every ship into";
+  ASSERT_EQ(RunTiny({"cache", "add", prompt}).code, 0);
+  const Result other = Run({"run", prompt + " a book", "--json", "-n", "2", "--arm", "recycled",
+                            "--block-tokens", "16", "--model", testing::TinyModel("tiny-llama")});
+  ASSERT_EQ(other.code, 0) << other.err;
+  EXPECT_EQ(Json::parse(other.out)["arms"][0]["outcome"], "miss");
+  EXPECT_EQ(Json::parse(other.out)["arms"][0]["limited_by"], "no_candidate");
+}
+
+TEST_F(CliTest, SavingARunLetsItsNextTurnReuseIt) {
+  const Result first = RunTiny({"run", "The harbour master", "-n", "6", "--ignore-eos", "--save",
+                                "--json", "--arm", "baseline"});
+  ASSERT_EQ(first.code, 0) << first.err;
+  const Json json = Json::parse(first.out);
+  EXPECT_GT(json["save"]["tokens"], json["prompt_tokens"]);
+  EXPECT_GT(json["save"]["save_ms"], 0.0);
+  const Result list = Run({"cache", "ls", "--json"});
+  EXPECT_EQ(Json::parse(list.out).size(), 1u);
+}
+
+TEST_F(CliTest, CacheListsShowsVerifiesAndRemoves) {
+  WriteAndRename(folder_.path() / "p.jsonl",
+                 "{\"id\":\"a\",\"text\":\"one prompt\"}\n{\"text\":\"another prompt\"}\n");
+  const Result added = RunTiny({"cache", "add", "--jsonl", "p.jsonl", "--json", "a third"});
+  ASSERT_EQ(added.code, 0) << added.err;
+  EXPECT_EQ(CountLines(added.out), 3u);
+  const Json entries = Json::parse(Run({"cache", "ls", "--json"}).out);
+  ASSERT_EQ(entries.size(), 3u);
+  const std::string id = entries[0]["id"];
+  EXPECT_NE(Run({"cache", "show", id.substr(0, 10)}).out.find("a third"), std::string::npos);
+  EXPECT_EQ(Run({"cache", "show", "ffff0000ffff0000"}).code, 3);
+  EXPECT_EQ(Run({"cache", "verify"}).code, 0);
+  EXPECT_EQ(Run({"cache", "rm", id}).code, 0);
+  EXPECT_EQ(Json::parse(Run({"cache", "ls", "--json"}).out).size(), 2u);
+  EXPECT_EQ(Run({"cache", "rm"}).code, 2);
+  EXPECT_EQ(Run({"cache", "rm", "--all"}).code, 0);
+  EXPECT_EQ(Json::parse(Run({"cache", "ls", "--json"}).out).size(), 0u);
+  EXPECT_EQ(Run({"cache", "ls", "--cache", "nowhere"}).code, 3);
+}
+
+TEST_F(CliTest, VerifyFindsADamagedFile) {
+  ASSERT_EQ(RunTiny({"cache", "add", "The harbour master writes every ship"}).code, 0);
+  for (const auto& file : fs::recursive_directory_iterator(folder_.path() / "cache")) {
+    if (file.path().extension() == ".safetensors" &&
+        file.path().string().find("blocks") != std::string::npos) {
+      std::fstream stream(file.path(), std::ios::in | std::ios::out | std::ios::binary);
+      stream.seekp(-2, std::ios::end);
+      stream.put('\x55');
+      break;
+    }
+  }
+  const Result result = Run({"cache", "verify"});
+  EXPECT_EQ(result.code, 3) << result.out;
+  EXPECT_EQ(Run({"cache", "verify", "--set-aside"}).code, 0);
+  EXPECT_EQ(Run({"cache", "verify", "--rebuild-index"}).code, 0);
+}
+
+TEST_F(CliTest, ASweepMakesARunThatTheReportReads) {
+  WriteConfig(2);
+  EXPECT_NE(Run({"sweep", "tiny.json", "--dry-run"}).out.find("cells"), std::string::npos);
+  const Result sweep = Run({"sweep", "tiny.json"});
+  ASSERT_EQ(sweep.code, 0) << sweep.err;
+  const fs::path run = folder_.path() / "results" / "tiny" / "latest";
+  // Two models, three prompts: 9 cells each in the first round, 8 in the second.
+  EXPECT_EQ(CountLines(ReadFile(run / "cells.jsonl")), 2u * 3 * (9 + 8));
+  EXPECT_FALSE(fs::exists(run / "cache"));
+  std::istringstream cells(ReadFile(run / "cells.jsonl"));
+  int hits = 0;
+  for (std::string line; std::getline(cells, line);) {
+    const Json cell = Json::parse(line);
+    if (cell["outcome"] != "hit" || !cell["exact_claimed"].get<bool>()) continue;
+    ++hits;
+    EXPECT_EQ(cell["fidelity"]["exact"], true) << line;
+  }
+  EXPECT_GT(hits, 10);
+  for (const char* format : {"table", "markdown", "csv", "latex", "json"}) {
+    const Result report = Run({"report", run.string(), "--format", format});
+    EXPECT_EQ(report.code, 0) << report.err;
+    EXPECT_GT(report.out.size(), 1000u);
+  }
+  const Result json = Run({"report", run.string(), "--json"});
+  EXPECT_TRUE(Json::parse(json.out).is_object());
+  EXPECT_EQ(Run({"report", run.string(), "--format", "pdf"}).code, 2);
+  EXPECT_EQ(Run({"report", "nowhere"}).code, 3);
+  // A folder with a run is not written into again unless asked to.
+  EXPECT_EQ(Run({"sweep", "tiny.json", "--out", run.string()}).code, 2);
+}
+
+TEST_F(CliTest, AnInterruptedSweepIsResumedAndNothingIsLost) {
+  WriteConfig(40);
+  const pid_t child = Start({"sweep", "tiny.json", "--out", "r"});
+  const fs::path cells = folder_.path() / "r" / "cells.jsonl";
+  // Wait for some cells, with a bound.
+  for (int i = 0; i < 600 && (!fs::exists(cells) || fs::file_size(cells) < 20000); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  ::kill(child, SIGINT);
+  const Result interrupted = Wait(child);
+  EXPECT_EQ(interrupted.code, 130) << interrupted.err;
+  EXPECT_NE(interrupted.err.find("--resume"), std::string::npos);
+  EXPECT_EQ(Run({"report", "r"}).code, 0);
+  const std::string before = ReadFile(cells);
+  EXPECT_GT(CountLines(before), 0u);
+  // As if the process had been killed while it wrote.
+  std::ofstream(cells, std::ios::app) << "{\"schema\":1,\"mod";
+  const Result resumed = Run({"sweep", "tiny.json", "--out", "r", "--resume"});
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  const std::string after = ReadFile(cells);
+  EXPECT_EQ(after.substr(0, before.size()), before);
+  EXPECT_EQ(CountLines(after), 2u * 3 * (9 + 39 * 8));
+  EXPECT_EQ(Run({"sweep", "tiny.json", "--out", "r", "--resume", "--set", "seed=9"}).code, 2);
+}
+
+TEST_F(CliTest, AConfigsMistakeIsTwoAndNamesItsPlace) {
+  WriteConfig(1);
+  const Result result = Run({"sweep", "tiny.json", "--set", "polices=prefix"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("did you mean \"policies\"?"), std::string::npos) << result.err;
+  EXPECT_EQ(Run({"sweep", "absent.json"}).code, 3);
+  EXPECT_EQ(Run({"sweep", "tiny.json", "--set", "models=absent.pt"}).code, 3);
+  EXPECT_EQ(Run({"sweep", "tiny.json", "--set", "max_new_tokens=5000"}).code, 2);
+}
+
+}  // namespace
+}  // namespace kvr

@@ -1,0 +1,243 @@
+// The laws on tiny models: recycled equals baseline, bit for bit, wherever that is claimed.
+#include "kvr/engine/generator.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <random>
+
+#include "testing.h"
+#include "kvr/engine/prompt.h"
+#include "kvr/model/runtime.h"
+
+namespace kvr::engine {
+namespace {
+
+using testing::BitwiseEqual;
+using testing::TempFolder;
+using testing::TinyModel;
+
+constexpr int kBlock = 16;
+
+class GeneratorTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  GeneratorTest() {
+    model::SetUpRuntime(2);
+    generator_ = std::make_unique<Generator>(
+        Generator::Options{.model = TinyModel(GetParam()),
+                           .encoder = TinyModel("tiny-bert"),
+                           .language_model = {.block_tokens = kBlock}});
+    generator_->OpenStore(folder_.path(), {});
+  }
+
+  // Text whose tokens are its characters, more or less: no two runs of it are alike.
+  static std::string RandomText(std::size_t characters, unsigned seed) {
+    std::mt19937 random(seed);
+    std::string text;
+    while (text.size() < characters) text += static_cast<char>('A' + random() % 26);
+    return text;
+  }
+
+  // The text of the prompt's first `count` tokens; tiny vocabularies decode to whole characters.
+  std::string TextOf(const Tokens& tokens, std::size_t count) const {
+    return generator_->tokenizer().Decode({tokens.data(), count});
+  }
+
+  Request MakeRequest(const std::string& text, Arm arm, Policy policy = Policy::kPrefix,
+                      cache::Match match = cache::Match::kToken) {
+    Request request;
+    request.text = text;
+    request.tokens = generator_->tokenizer().Encode(text);
+    request.arm = arm;
+    request.reuse = {.policy = policy, .match = match};
+    request.max_new_tokens = 6;
+    request.stop_at_eos = false;
+    request.keep_logits = true;
+    return request;
+  }
+
+  Generation Baseline(const std::string& text) {
+    return generator_->Generate(MakeRequest(text, Arm::kBaseline));
+  }
+
+  Generation Recycled(const std::string& text, Policy policy = Policy::kPrefix,
+                      cache::Match match = cache::Match::kToken) {
+    const cache::View view = generator_->store()->MakeView();
+    Request request = MakeRequest(text, Arm::kRecycled, policy, match);
+    request.view = &view;
+    return generator_->Generate(request);
+  }
+
+  static void ExpectEqual(const Generation& recycled, const Generation& baseline) {
+    EXPECT_EQ(recycled.tokens, baseline.tokens);
+    ASSERT_EQ(recycled.logits.size(), baseline.logits.size());
+    for (std::size_t i = 0; i < baseline.logits.size(); ++i) {
+      EXPECT_TRUE(BitwiseEqual(recycled.logits[i], baseline.logits[i])) << "step " << i;
+    }
+  }
+
+  TempFolder folder_;
+  std::unique_ptr<Generator> generator_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Families, GeneratorTest, ::testing::Values("tiny-gpt2", "tiny-llama"),
+                         [](const auto& which) {
+                           return std::string(which.param) == "tiny-gpt2" ? "Gpt2" : "Llama";
+                         });
+
+TEST_P(GeneratorTest, RecycledEqualsBaselineAtEveryDepthWhereTheProbeHolds) {
+  const std::string text = RandomText(75, 1);
+  const Tokens tokens = generator_->tokenizer().Encode(text);
+  ASSERT_GT(tokens.size(), 3u * kBlock);
+  const Generation baseline = Baseline(text);
+  if (!generator_->probe().exact) GTEST_SKIP() << "the probe does not hold on this machine";
+  for (std::size_t depth = 1; depth < tokens.size(); ++depth) {
+    const std::string prefix = TextOf(tokens, depth);
+    if (generator_->tokenizer().Encode(prefix).size() != depth) continue;  // merges otherwise
+    SCOPED_TRACE(depth);
+    TempFolder folder;
+    generator_->OpenStore(folder.path(), {});
+    generator_->ForgetBuffer();
+    generator_->Save(prefix);
+    const Generation recycled = Recycled(text);
+    EXPECT_EQ(recycled.reuse_depth, static_cast<int>(depth));
+    EXPECT_EQ(recycled.outcome, Outcome::kHit);
+    EXPECT_TRUE(recycled.exact_claimed);
+    ExpectEqual(recycled, baseline);
+  }
+}
+
+TEST_P(GeneratorTest, RecycledEqualsBaselineAtEveryBlockDepthAlways) {
+  const std::string text = RandomText(75, 2);
+  generator_->Save(text);
+  const Tokens tokens = generator_->tokenizer().Encode(text);
+  int hits = 0;
+  for (std::size_t end = kBlock + 1; end <= tokens.size(); ++end) {
+    const std::string prompt = TextOf(tokens, end);
+    SCOPED_TRACE(end);
+    const Generation recycled = Recycled(prompt, Policy::kPrefix, cache::Match::kBlock);
+    EXPECT_EQ(recycled.reuse_depth % kBlock, 0);
+    EXPECT_TRUE(recycled.exact_claimed);
+    hits += recycled.reuse_depth > 0 ? 1 : 0;
+    ExpectEqual(recycled, Baseline(prompt));
+  }
+  EXPECT_GT(hits, kBlock);
+}
+
+TEST_P(GeneratorTest, ASavedConversationIsExactAtItsNextTurn) {
+  std::string conversation = "The harbour master writes every ship";
+  for (int turn = 0; turn < 3; ++turn) {
+    const Generation answer = Recycled(conversation);
+    conversation += generator_->tokenizer().Decode(answer.tokens);
+    conversation = std::string(conversation.begin(), conversation.end());
+    const SaveResult saved = generator_->Save(conversation);
+    EXPECT_LE(saved.prefilled, saved.tokens);
+    conversation += " And then?";
+    const Generation recycled = Recycled(conversation);
+    EXPECT_EQ(recycled.outcome, Outcome::kHit);
+    EXPECT_GT(recycled.reuse_depth, 0);
+    if (recycled.exact_claimed) ExpectEqual(recycled, Baseline(conversation));
+  }
+}
+
+TEST_P(GeneratorTest, SavingAfterGeneratingPrefillsOnlyWhatIsNew) {
+  const std::string text = RandomText(60, 3);
+  const Generation answer = Baseline(text);
+  const std::string whole = text + generator_->tokenizer().Decode(answer.tokens);
+  const SaveResult saved = generator_->Save(text + " so.");
+  EXPECT_LT(saved.prefilled, kBlock + 4);
+  // What was saved on top of the resident prompt is what a fresh process would have computed.
+  const std::string next = text + " so. More";
+  const Generation recycled = Recycled(next);
+  EXPECT_EQ(recycled.outcome, Outcome::kHit);
+  if (recycled.exact_claimed) ExpectEqual(recycled, Baseline(next));
+}
+
+TEST_P(GeneratorTest, WholeRefusesWhatTokenReuses) {
+  generator_->Save("The harbour master writes every ship into a book.");
+  const std::string other = "The harbour master writes poems";
+  EXPECT_EQ(Recycled(other, Policy::kEmbedding, cache::Match::kWhole).outcome, Outcome::kMiss);
+  const Generation token = Recycled(other, Policy::kEmbedding, cache::Match::kToken);
+  EXPECT_EQ(token.outcome, Outcome::kHit);
+  EXPECT_EQ(token.limited_by, cache::LimitedBy::kDiverged);
+  EXPECT_TRUE(token.similarity.has_value());
+}
+
+TEST_P(GeneratorTest, OneTokenAlwaysRuns) {
+  const std::string text = "Numbers such as 1, 22 and 4096";
+  generator_->Save(text);
+  const Generation recycled = Recycled(text);
+  EXPECT_EQ(recycled.reuse_depth,
+            static_cast<int>(generator_->tokenizer().Encode(text).size()) - 1);
+  EXPECT_EQ(recycled.limited_by, cache::LimitedBy::kLastToken);
+  if (recycled.exact_claimed) ExpectEqual(recycled, Baseline(text));
+}
+
+TEST_P(GeneratorTest, ADamagedBlockShortensTheHitAndChangesNothingElse) {
+  const std::string text = RandomText(60, 4);
+  generator_->Save(text);
+  // Damage one block's payload: the biggest hash, whichever block that is.
+  std::filesystem::path victim;
+  for (const auto& file :
+       std::filesystem::recursive_directory_iterator(generator_->store()->folder() / "blocks")) {
+    if (file.is_regular_file()) victim = std::max(victim, file.path());
+  }
+  std::fstream file(victim, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-1, std::ios::end);
+  file.put('\x7f');
+  file.close();
+  const std::string prompt = text + "Q";
+  const Generation recycled = Recycled(prompt);
+  EXPECT_LT(recycled.reuse_depth, static_cast<int>(generator_->tokenizer().Encode(text).size()));
+  EXPECT_EQ(recycled.limited_by, cache::LimitedBy::kCorrupt);
+  if (recycled.exact_claimed) ExpectEqual(recycled, Baseline(prompt));
+}
+
+TEST_P(GeneratorTest, TeacherForcingFollowsTheGivenTokens) {
+  const std::string text = "Quotes like this";
+  const Generation free = Baseline(text);
+  Request request = MakeRequest(text, Arm::kBaseline);
+  request.forced = free.tokens;
+  ExpectEqual(generator_->Generate(request), free);
+  request.forced = {5, 6, 7};
+  EXPECT_EQ(generator_->Generate(request).tokens, request.forced);
+}
+
+TEST_P(GeneratorTest, RefusesAnEmptyPromptAndOneThatPassesTheContext) {
+  std::string message;
+  Request request = MakeRequest("", Arm::kBaseline);
+  KVR_EXPECT_ERROR(generator_->Generate(request), kInvalidInput, message);
+  request = MakeRequest(RandomText(900, 5), Arm::kBaseline);
+  KVR_EXPECT_ERROR(generator_->Generate(request), kInvalidInput, message);
+  EXPECT_NE(message.find(std::to_string(request.tokens.size())), std::string::npos);
+  EXPECT_NE(message.find(std::to_string(generator_->info().context_tokens)), std::string::npos);
+  const Prompt cut = PreparePrompt(*generator_, request.text, false, true, 6);
+  EXPECT_EQ(cut.tokens.size() + 6, static_cast<std::size_t>(generator_->info().context_tokens));
+  EXPECT_EQ(cut.truncated_tokens,
+            static_cast<int>(request.tokens.size() - cut.tokens.size()));
+  request.tokens = cut.tokens;
+  EXPECT_EQ(generator_->Generate(request).tokens.size(), 6u);
+}
+
+TEST_P(GeneratorTest, PromptsAtBlockEdgesRun) {
+  const std::string text = RandomText(70, 6);
+  const Tokens tokens = generator_->tokenizer().Encode(text);
+  generator_->Save(text);
+  for (const std::size_t count : {std::size_t{1}, std::size_t{kBlock - 1}, std::size_t{kBlock},
+                                  std::size_t{kBlock + 1}, std::size_t{2 * kBlock}}) {
+    SCOPED_TRACE(count);
+    Request request = MakeRequest(text, Arm::kBaseline);
+    request.tokens.assign(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(count));
+    request.text = TextOf(tokens, count);
+    const Generation baseline = generator_->Generate(request);
+    const cache::View view = generator_->store()->MakeView();
+    request.arm = Arm::kRecycled;
+    request.view = &view;
+    const Generation recycled = generator_->Generate(request);
+    EXPECT_EQ(recycled.reuse_depth, static_cast<int>(count) - 1);
+    if (recycled.exact_claimed) ExpectEqual(recycled, baseline);
+  }
+}
+
+}  // namespace
+}  // namespace kvr::engine

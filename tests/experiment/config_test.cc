@@ -1,0 +1,93 @@
+#include "kvr/experiment/config.h"
+
+#include <gtest/gtest.h>
+
+#include "testing.h"
+#include "kvr/base/file.h"
+
+namespace kvr::experiment {
+namespace {
+
+class ConfigTest : public ::testing::Test {
+ protected:
+  ConfigTest() {
+    WriteAndRename(folder_.path() / "cache.jsonl", "{\"id\":\"p\",\"text\":\"one\"}\n");
+    WriteAndRename(folder_.path() / "test.jsonl",
+                   "{\"id\":\"t\",\"group\":\"g\",\"text\":\"one two\",\"extends\":\"p\"}\n\n");
+    config_ = {{"models", "m.pt"},
+               {"encoder", "e.pt"},
+               {"cache_prompts", "cache.jsonl"},
+               {"test_prompts", "test.jsonl"}};
+  }
+
+  Config Read(const std::vector<std::string>& settings = {}) {
+    WriteAndRename(folder_.path() / "c.json", config_.dump());
+    return ReadConfig(folder_.path() / "c.json", settings);
+  }
+
+  // The message of the refusal.
+  std::string Refusal(const std::vector<std::string>& settings = {}) {
+    std::string message;
+    KVR_EXPECT_ERROR((void)Read(settings), kInvalidInput, message);
+    return message;
+  }
+
+  testing::TempFolder folder_;
+  Json config_;
+};
+
+TEST_F(ConfigTest, ListsMakeAMatrix) {
+  config_["policies"] = {"embedding", "prefix"};
+  config_["match"] = {"whole", "token", "block"};
+  config_["models"] = {"a-{precision}.pt", "b-{precision}.pt"};
+  config_["precisions"] = {"fp32"};
+  const Config config = Read();
+  EXPECT_EQ(config.reuses.size(), 6u);
+  ASSERT_EQ(config.models.size(), 2u);
+  EXPECT_EQ(config.models[1].path, "b-fp32.pt");
+  EXPECT_EQ(config.test_prompts[0].group, "g");
+  EXPECT_EQ(config.name, "c");
+}
+
+TEST_F(ConfigTest, SettingsOnTheCommandLineWin) {
+  const Config config = Read({"repetitions=7", "match=block", "policies=[\"prefix\"]"});
+  EXPECT_EQ(config.repetitions, 7);
+  EXPECT_EQ(config.reuses[0].match, cache::Match::kBlock);
+  EXPECT_EQ(config.reuses[0].policy, engine::Policy::kPrefix);
+}
+
+TEST_F(ConfigTest, AMistakeNamesItsPlaceAndANearMiss) {
+  EXPECT_NE(Refusal({"match=tokne"}).find("/match: found \"tokne\""), std::string::npos);
+  EXPECT_NE(Refusal({"match=tokne"}).find("did you mean \"token\"?"), std::string::npos);
+  EXPECT_NE(Refusal({"repetitons=3"}).find("did you mean \"repetitions\"?"), std::string::npos);
+  EXPECT_NE(Refusal({"repetitions=0"}).find("from 1 to"), std::string::npos);
+  EXPECT_NE(Refusal({"repetitions=\"3\""}).find("whole number"), std::string::npos);
+  EXPECT_NE(Refusal({"temperature=-1"}).find("/temperature"), std::string::npos);
+  EXPECT_NE(Refusal({"policies=[\"prefix\",\"prefix\"]"}).find("/policies/1"), std::string::npos);
+  EXPECT_NE(Refusal({"block_tokens=10"}).find("multiple of 4"), std::string::npos);
+  EXPECT_NE(Refusal({"control_groups=elsewhere"}).find("/control_groups"), std::string::npos);
+  EXPECT_NE(Refusal({"nonsense"}).find("key=value"), std::string::npos);
+}
+
+TEST_F(ConfigTest, AMissingSettingSuggestsWhatIsThere) {
+  config_["modles"] = config_["models"];
+  config_.erase("models");
+  EXPECT_NE(Refusal().find("is \"modles\" meant?"), std::string::npos);
+}
+
+TEST_F(ConfigTest, ABrokenPromptNamesItsLine) {
+  WriteAndRename(folder_.path() / "test.jsonl", "{\"id\":\"t\",\"text\":\"x\"}\n{\"id\":\"u\"}\n");
+  EXPECT_NE(Refusal().find("test.jsonl:2"), std::string::npos);
+  WriteAndRename(folder_.path() / "test.jsonl",
+                 "{\"id\":\"t\",\"text\":\"x\"}\n{\"id\":\"t\",\"text\":\"y\"}\n");
+  EXPECT_NE(Refusal().find("each id once"), std::string::npos);
+}
+
+TEST_F(ConfigTest, APolicyNeedsItsEncoder) {
+  config_.erase("encoder");
+  EXPECT_NE(Refusal().find("/encoder"), std::string::npos);
+  EXPECT_EQ(Read({"policies=prefix"}).reuses.size(), 1u);
+}
+
+}  // namespace
+}  // namespace kvr::experiment
