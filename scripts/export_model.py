@@ -49,9 +49,12 @@ def main() -> int:
     try:
         source = sources.find(args.source, args.name, args.random, args.seed)
         archive.export(source, args.out, args.precision, say)
-    except (sources.Refused, archive.Different) as error:
+    except archive.Different as error:
         print(f"export_model.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, sources.Refused) else 1
+        return 1
+    except (sources.Refused, ValueError) as error:  # ValueError: what the loaders can't read
+        print(f"export_model.py: {error}", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"export_model.py: {error}", file=sys.stderr)
         return 4

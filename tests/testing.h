@@ -45,16 +45,15 @@ inline bool BitwiseEqual(const std::vector<float>& a, const std::vector<float>& 
 }
 
 // Runs `statement`, expects a kvr::Error of `kind`, and leaves its message in the variable.
-#define KVR_EXPECT_ERROR(statement, expected_kind, message)           \
-  do {                                                                \
-    try {                                                             \
-      statement;                                                      \
-      ADD_FAILURE() << "no error came";                               \
-    } catch (const ::kvr::Error& error_found) {                       \
-      EXPECT_EQ(error_found.kind(), ::kvr::Error::Kind::expected_kind) \
-          << error_found.what();                                      \
-      (message) = error_found.what();                                 \
-    }                                                                 \
+#define KVR_EXPECT_ERROR(statement, expected_kind, message)                                   \
+  do {                                                                                        \
+    try {                                                                                     \
+      statement;                                                                              \
+      ADD_FAILURE() << "no error came";                                                       \
+    } catch (const ::kvr::Error& error_found) {                                               \
+      EXPECT_EQ(error_found.kind(), ::kvr::Error::Kind::expected_kind) << error_found.what(); \
+      (message) = error_found.what();                                                         \
+    }                                                                                         \
   } while (false)
 
 }  // namespace kvr::testing

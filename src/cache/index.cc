@@ -126,13 +126,16 @@ class Index::Statement {
 };
 
 void Index::Open(const std::string& path, int flags) {
-  if (sqlite3_open_v2(path.c_str(), &db_, flags, nullptr) != SQLITE_OK) {
-    ThrowSqlite(db_, "cannot open " + path);
+  sqlite3* db = nullptr;
+  const int code = sqlite3_open_v2(path.c_str(), &db, flags, nullptr);
+  db_.reset(db);  // there even on failure, to tell why
+  if (code != SQLITE_OK) {
+    ThrowSqlite(db, "cannot open " + path);
   }
-  sqlite3_busy_timeout(db_, kBusyTimeoutMs);
+  sqlite3_busy_timeout(db_.get(), kBusyTimeoutMs);
 }
 
-Index::Index(const std::filesystem::path& path, const Digest& key_hash, Mode mode) try {
+Index::Index(const std::filesystem::path& path, const Digest& key_hash, Mode mode) {
   const bool writable = mode == Mode::kReadWrite;
   if (!writable && ::access(path.c_str(), F_OK) != 0) {
     throw IoError("cannot find the index " + path.string(), errno);
@@ -141,49 +144,47 @@ Index::Index(const std::filesystem::path& path, const Digest& key_hash, Mode mod
   if (writable) {
     Execute("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL;");
     Begin();
-    const bool fresh = !Statement(db_, "SELECT 1 FROM sqlite_schema").Step();
+    const bool fresh = !Statement(db_.get(), "SELECT 1 FROM sqlite_schema").Step();
     if (fresh) {
       Execute(kSchema);
       Execute(("PRAGMA application_id=" + std::to_string(kApplicationId) +
                "; PRAGMA user_version=" + std::to_string(kSchemaVersion))
                   .c_str());
-      Statement(db_, "INSERT INTO cache VALUES(?)", key_hash).Step();
+      Statement(db_.get(), "INSERT INTO cache VALUES(?)", key_hash).Step();
     }
     Commit();
   }
-  Statement application(db_, "PRAGMA application_id");
-  Statement version(db_, "PRAGMA user_version");
+  Statement application(db_.get(), "PRAGMA application_id");
+  Statement version(db_.get(), "PRAGMA user_version");
   if (!application.Step() || application.Integer<int>(0) != kApplicationId || !version.Step() ||
       version.Integer<int>(0) != kSchemaVersion) {
     throw Incompatible(path.string() + " is not a cache index of version " +
                        std::to_string(kSchemaVersion));
   }
-  Statement check(db_, "PRAGMA quick_check(1)");
+  Statement check(db_.get(), "PRAGMA quick_check(1)");
   if (!check.Step() || check.Text(0) != "ok") {
     throw Corrupt(path.string() + " is damaged: " + check.Text(0));
   }
-  Statement key(db_, "SELECT key FROM cache");
+  Statement key(db_.get(), "SELECT key FROM cache");
   if (!key.Step() || key.Hash(0) != key_hash) {
     throw Incompatible(path.string() + " belongs to another cache key");
   }
-} catch (...) {
-  sqlite3_close_v2(db_);  // also ends an open transaction
-  throw;
 }
 
-Index::Index(const Digest& key_hash) try {
+Index::Index(const Digest& key_hash) {
   Open(":memory:", SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY);
   Execute(kSchema);
-  Statement(db_, "INSERT INTO cache VALUES(?)", key_hash).Step();
-} catch (...) {
-  sqlite3_close_v2(db_);
-  throw;
+  Statement(db_.get(), "INSERT INTO cache VALUES(?)", key_hash).Step();
 }
 
-Index::~Index() { sqlite3_close_v2(db_); }
+Index::~Index() = default;
+
+// Also ends an open transaction.
+void Index::Closer::operator()(sqlite3* db) const { sqlite3_close_v2(db); }
 
 void Index::Execute(const char* sql) const {
-  if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) ThrowSqlite(db_, sql);
+  if (sqlite3_exec(db_.get(), sql, nullptr, nullptr, nullptr) != SQLITE_OK)
+    ThrowSqlite(db_.get(), sql);
 }
 
 void Index::Begin() { Execute("BEGIN IMMEDIATE"); }
@@ -191,65 +192,67 @@ void Index::Commit() { Execute("COMMIT"); }
 
 void Index::Rollback() noexcept {
   // SQLite may have rolled back by itself after an I/O error.
-  if (sqlite3_get_autocommit(db_) != 0) return;
-  if (sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr) != SQLITE_OK) {
-    spdlog::warn("cache index: cannot roll back: {}", sqlite3_errmsg(db_));
+  if (sqlite3_get_autocommit(db_.get()) != 0) return;
+  if (sqlite3_exec(db_.get(), "ROLLBACK", nullptr, nullptr, nullptr) != SQLITE_OK) {
+    spdlog::warn("cache index: cannot roll back: {}", sqlite3_errmsg(db_.get()));
   }
 }
 
 void Index::Clear() { Execute("DELETE FROM chain; DELETE FROM entries; DELETE FROM blocks;"); }
 
 void Index::PutBlock(const BlockRow& block) {
-  Statement(db_, "INSERT OR REPLACE INTO blocks VALUES(?,?,?,?)", block.hash, block.parent,
+  Statement(db_.get(), "INSERT OR REPLACE INTO blocks VALUES(?,?,?,?)", block.hash, block.parent,
             block.tokens, block.file_bytes)
       .Step();
 }
 
 void Index::PutEntry(const EntryRow& entry) {
   DeleteEntry(entry.id);
-  Statement(db_, "INSERT INTO entries VALUES(?,?,?,?,?,?,?,?,?,?,?)", entry.id, entry.text,
+  Statement(db_.get(), "INSERT INTO entries VALUES(?,?,?,?,?,?,?,?,?,?,?)", entry.id, entry.text,
             TokenBytes(entry.tokens), std::as_bytes(std::span(entry.embedding)), entry.encoder,
             entry.pieces_embedded, entry.pieces_total, entry.created_us, entry.file_bytes,
             entry.hits, entry.last_access_us)
       .Step();
   for (std::size_t i = 0; i < entry.chain.size(); ++i) {
-    Statement(db_, "INSERT INTO chain VALUES(?,?,?)", entry.id, std::uint64_t{i}, entry.chain[i])
+    Statement(db_.get(), "INSERT INTO chain VALUES(?,?,?)", entry.id, std::uint64_t{i},
+              entry.chain[i])
         .Step();
   }
 }
 
 void Index::DeleteBlock(const Digest& hash) {
-  Statement(db_, "DELETE FROM blocks WHERE hash=?", hash).Step();
+  Statement(db_.get(), "DELETE FROM blocks WHERE hash=?", hash).Step();
 }
 
 void Index::DeleteEntry(const Digest& id) {
-  Statement(db_, "DELETE FROM chain WHERE entry=?", id).Step();
-  Statement(db_, "DELETE FROM entries WHERE id=?", id).Step();
+  Statement(db_.get(), "DELETE FROM chain WHERE entry=?", id).Step();
+  Statement(db_.get(), "DELETE FROM entries WHERE id=?", id).Step();
 }
 
 void Index::AddHits(const Digest& id, std::uint64_t hits, std::int64_t last_access_us) {
-  Statement(db_, "UPDATE entries SET hits=hits+?, last_access_us=max(last_access_us,?) WHERE id=?",
-            hits, last_access_us, id)
+  Statement(db_.get(),
+            "UPDATE entries SET hits=hits+?, last_access_us=max(last_access_us,?) WHERE id=?", hits,
+            last_access_us, id)
       .Step();
 }
 
 bool Index::HasEntry(const Digest& id) const {
-  return Statement(db_, "SELECT 1 FROM entries WHERE id=?", id).Step();
+  return Statement(db_.get(), "SELECT 1 FROM entries WHERE id=?", id).Step();
 }
 
 std::uint64_t Index::BlockFileBytes(const Digest& hash) const {
-  Statement row(db_, "SELECT file_bytes FROM blocks WHERE hash=?", hash);
+  Statement row(db_.get(), "SELECT file_bytes FROM blocks WHERE hash=?", hash);
   return row.Step() ? row.Integer<std::uint64_t>(0) : 0;
 }
 
 std::int64_t Index::NewestEntry() const {
-  Statement row(db_, "SELECT max(created_us) FROM entries");  // NULL, read as 0, when empty
+  Statement row(db_.get(), "SELECT max(created_us) FROM entries");  // NULL, read as 0, when empty
   return row.Step() ? row.Integer<std::int64_t>(0) : 0;
 }
 
 std::vector<BlockRow> Index::UnusedBlocks() const {
   std::vector<BlockRow> blocks;
-  Statement row(db_, "SELECT * FROM blocks WHERE hash NOT IN (SELECT hash FROM chain)");
+  Statement row(db_.get(), "SELECT * FROM blocks WHERE hash NOT IN (SELECT hash FROM chain)");
   while (row.Step()) {
     blocks.push_back(
         {row.Hash(0), row.Hash(1), row.Integer<std::uint32_t>(2), row.Integer<std::uint64_t>(3)});
@@ -262,7 +265,7 @@ IndexPicture Index::Load() {
   Execute("BEGIN");  // one state for all three queries
   try {
     std::unordered_map<Digest, std::size_t, DigestHasher> by_id;
-    Statement entry(db_, "SELECT * FROM entries ORDER BY created_us, id");
+    Statement entry(db_.get(), "SELECT * FROM entries ORDER BY created_us, id");
     while (entry.Step()) {
       by_id[entry.Hash(0)] = picture.entries.size();
       picture.entries.push_back({.id = entry.Hash(0),
@@ -278,13 +281,13 @@ IndexPicture Index::Load() {
                                  .last_access_us = entry.Integer<std::int64_t>(10),
                                  .chain = {}});
     }
-    Statement link(db_, "SELECT entry, hash FROM chain ORDER BY entry, position");
+    Statement link(db_.get(), "SELECT entry, hash FROM chain ORDER BY entry, position");
     while (link.Step()) {
       const auto found = by_id.find(link.Hash(0));
       if (found == by_id.end()) throw Corrupt("cache index: a chain belongs to no entry");
       picture.entries[found->second].chain.push_back(link.Hash(1));
     }
-    Statement block(db_, "SELECT * FROM blocks");
+    Statement block(db_.get(), "SELECT * FROM blocks");
     while (block.Step()) {
       const BlockRow row = {block.Hash(0), block.Hash(1), block.Integer<std::uint32_t>(2),
                             block.Integer<std::uint64_t>(3)};

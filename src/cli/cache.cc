@@ -77,11 +77,10 @@ void Add(const Options& options) {
                              {"bytes", result.put.bytes_written}})
                 << std::endl;
     }
-    rows.push_back({id.substr(0, 12), batch[i].id, std::to_string(result.tokens),
-                    Fixed(result.prefill_ms, 1), Fixed(result.save_ms, 1),
-                    std::to_string(result.put.blocks_written),
-                    std::to_string(result.put.blocks_shared),
-                    HumanBytes(result.put.bytes_written)});
+    rows.push_back(
+        {id.substr(0, 12), batch[i].id, std::to_string(result.tokens), Fixed(result.prefill_ms, 1),
+         Fixed(result.save_ms, 1), std::to_string(result.put.blocks_written),
+         std::to_string(result.put.blocks_shared), HumanBytes(result.put.bytes_written)});
   }
   if (terminal) std::cerr << "\r\033[K";
   if (!options.json) std::cout << AlignColumns(rows);
@@ -110,22 +109,22 @@ std::string Age(std::int64_t created_us) {
 
 Json EntryJson(const cache::EntryInfo& entry, const std::string& folder) {
   const cache::EntryRow& row = entry.row;
-  return {{"id", Hex(row.id)},
-          {"cache_key", folder},
-          {"text", row.text},
-          {"tokens", row.tokens.size()},
-          {"bytes", entry.bytes},
-          {"blocks", entry.blocks},
-          {"shared_blocks", entry.shared_blocks},
-          {"missing_blocks", entry.missing_blocks},
-          {"created", UtcTimestamp(row.created_us / 1000000)},
-          {"last_access", row.last_access_us == 0
-                              ? Json(nullptr)
-                              : Json(UtcTimestamp(row.last_access_us / 1000000))},
-          {"hits", row.hits},
-          {"encoder", row.encoder.empty() ? Json(nullptr) : Json(row.encoder)},
-          {"pieces_embedded", row.pieces_embedded},
-          {"pieces_total", row.pieces_total}};
+  return {
+      {"id", Hex(row.id)},
+      {"cache_key", folder},
+      {"text", row.text},
+      {"tokens", row.tokens.size()},
+      {"bytes", entry.bytes},
+      {"blocks", entry.blocks},
+      {"shared_blocks", entry.shared_blocks},
+      {"missing_blocks", entry.missing_blocks},
+      {"created", UtcTimestamp(row.created_us / 1000000)},
+      {"last_access",
+       row.last_access_us == 0 ? Json(nullptr) : Json(UtcTimestamp(row.last_access_us / 1000000))},
+      {"hits", row.hits},
+      {"encoder", row.encoder.empty() ? Json(nullptr) : Json(row.encoder)},
+      {"pieces_embedded", row.pieces_embedded},
+      {"pieces_total", row.pieces_total}};
 }
 
 // Visits every cache of this version below the folder; no model is loaded.
@@ -141,31 +140,30 @@ void ForEachStore(const Options& options, cache::Store::Mode mode, Visit&& visit
 
 void List(const Options& options) {
   Json entries = Json::array();
-  ForEachStore(options, cache::Store::Mode::kReadOnly,
-               [&](const cache::CacheFolder& folder, cache::Store& store) {
-                 const std::vector<cache::EntryInfo> list = store.List();
-                 if (!options.json) {
-                   std::cout << "cache " << folder.path.filename().string().substr(0, 12)
-                             << ": model " << folder.key.model_fingerprint.substr(0, 12) << ", "
-                             << folder.key.device << ", " << folder.key.instruction_set << ", "
-                             << folder.key.threads << " threads, blocks of "
-                             << folder.key.block_tokens << " tokens, " << list.size()
-                             << (list.size() == 1 ? " entry\n" : " entries\n");
-                 }
-                 std::vector<std::vector<std::string>> rows = {
-                     {"id", "tokens", "bytes", "blocks", "shared", "age", "hits", "text"}};
-                 for (const cache::EntryInfo& entry : list) {
-                   if (options.json) {
-                     entries.push_back(EntryJson(entry, folder.path.filename().string()));
-                   }
-                   rows.push_back({Hex(entry.row.id).substr(0, 12),
-                                   std::to_string(entry.row.tokens.size()),
-                                   HumanBytes(entry.bytes), std::to_string(entry.blocks),
-                                   std::to_string(entry.shared_blocks), Age(entry.row.created_us),
-                                   std::to_string(entry.row.hits), Excerpt(entry.row.text, 48)});
-                 }
-                 if (!options.json && !list.empty()) std::cout << AlignColumns(rows);
-               });
+  ForEachStore(
+      options, cache::Store::Mode::kReadOnly,
+      [&](const cache::CacheFolder& folder, cache::Store& store) {
+        const std::vector<cache::EntryInfo> list = store.List();
+        if (!options.json) {
+          std::cout << "cache " << folder.path.filename().string().substr(0, 12) << ": model "
+                    << folder.key.model_fingerprint.substr(0, 12) << ", " << folder.key.device
+                    << ", " << folder.key.instruction_set << ", " << folder.key.threads
+                    << " threads, blocks of " << folder.key.block_tokens << " tokens, "
+                    << list.size() << (list.size() == 1 ? " entry\n" : " entries\n");
+        }
+        std::vector<std::vector<std::string>> rows = {
+            {"id", "tokens", "bytes", "blocks", "shared", "age", "hits", "text"}};
+        for (const cache::EntryInfo& entry : list) {
+          if (options.json) {
+            entries.push_back(EntryJson(entry, folder.path.filename().string()));
+          }
+          rows.push_back({Hex(entry.row.id).substr(0, 12), std::to_string(entry.row.tokens.size()),
+                          HumanBytes(entry.bytes), std::to_string(entry.blocks),
+                          std::to_string(entry.shared_blocks), Age(entry.row.created_us),
+                          std::to_string(entry.row.hits), Excerpt(entry.row.text, 48)});
+        }
+        if (!options.json && !list.empty()) std::cout << AlignColumns(rows);
+      });
   if (options.json) std::cout << entries.dump(2) << "\n";
 }
 
@@ -196,24 +194,24 @@ void ForMatching(const Options& options, cache::Store::Mode mode, Visit&& visit)
 }
 
 void Show(const Options& options) {
-  ForMatching(options, cache::Store::Mode::kReadOnly,
-              [&](const cache::CacheFolder& folder, cache::Store&, const cache::EntryInfo& entry) {
-                Json json = EntryJson(entry, folder.path.filename().string());
-                json["token_ids"] = entry.row.tokens;
-                json["chain"] = Json::array();
-                for (const Digest& hash : entry.row.chain) json["chain"].push_back(Hex(hash));
-                if (options.json) {
-                  std::cout << json.dump(2) << "\n";
-                  return;
-                }
-                std::vector<std::vector<std::string>> rows = {{"field", "value"}};
-                for (const auto& [key, value] : json.items()) {
-                  if (key == "text" || key == "token_ids" || key == "chain") continue;
-                  rows.push_back(
-                      {key, value.is_string() ? value.get<std::string>() : DumpLine(value)});
-                }
-                std::cout << AlignColumns(rows) << "\n" << entry.row.text << "\n";
-              });
+  ForMatching(
+      options, cache::Store::Mode::kReadOnly,
+      [&](const cache::CacheFolder& folder, cache::Store&, const cache::EntryInfo& entry) {
+        Json json = EntryJson(entry, folder.path.filename().string());
+        json["token_ids"] = entry.row.tokens;
+        json["chain"] = Json::array();
+        for (const Digest& hash : entry.row.chain) json["chain"].push_back(Hex(hash));
+        if (options.json) {
+          std::cout << json.dump(2) << "\n";
+          return;
+        }
+        std::vector<std::vector<std::string>> rows = {{"field", "value"}};
+        for (const auto& [key, value] : json.items()) {
+          if (key == "text" || key == "token_ids" || key == "chain") continue;
+          rows.push_back({key, value.is_string() ? value.get<std::string>() : DumpLine(value)});
+        }
+        std::cout << AlignColumns(rows) << "\n" << entry.row.text << "\n";
+      });
 }
 
 void Remove(const Options& options) {
@@ -298,8 +296,8 @@ void AddCache(CLI::App& app) {
   CLI::App* show = with_cache("show", "Show one entry", "kvr cache show 3f2a --json");
   show->add_option("entry", options->entry, "The first digits of its id")->required();
   show->callback([options] { Show(*options); });
-  CLI::App* remove = with_cache("rm", "Remove entries and blocks that no other uses",
-                                "kvr cache rm 3f2a");
+  CLI::App* remove =
+      with_cache("rm", "Remove entries and blocks that no other uses", "kvr cache rm 3f2a");
   remove->add_option("entry", options->entry, "The first digits of its id");
   remove->add_flag("--all", options->all, "Every entry");
   remove->callback([options] { Remove(*options); });

@@ -23,9 +23,9 @@ void ModelOptions::AddTo(CLI::App* command, bool with_cache) {
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
   if (!with_cache) return;
-  command->add_option("-e,--encoder", encoder,
-                      std::string("Sentence encoder archive (default: ") + kDefaultEncoder +
-                          " if it is there)");
+  command->add_option(
+      "-e,--encoder", encoder,
+      std::string("Sentence encoder archive (default: ") + kDefaultEncoder + " if it is there)");
   command->add_option("-c,--cache", cache_dir, "Cache folder")->capture_default_str();
   command->add_option("--block-tokens", block_tokens, "Unit of prefill and storage")
       ->capture_default_str()
@@ -38,9 +38,8 @@ engine::Generator ModelOptions::Load(bool needs_encoder) const {
                        ", expected a multiple of 4");
   }
   model::SetUpRuntime(threads);
-  engine::Generator::Options options{.model = model,
-                                     .encoder = encoder,
-                                     .language_model = {.block_tokens = block_tokens}};
+  engine::Generator::Options options{
+      .model = model, .encoder = encoder, .language_model = {.block_tokens = block_tokens}};
   if (encoder.empty() && needs_encoder && std::filesystem::exists(kDefaultEncoder)) {
     options.encoder = kDefaultEncoder;
   }
@@ -76,8 +75,8 @@ std::vector<BatchLine> ReadBatch(const std::string& path) {
                          DumpLine(json).substr(0, 80));
     }
     std::string id = std::to_string(number);
-    if (json.contains("id")) id = json["id"].is_string() ? json["id"].get<std::string>()
-                                                         : DumpLine(json["id"]);
+    if (json.contains("id"))
+      id = json["id"].is_string() ? json["id"].get<std::string>() : DumpLine(json["id"]);
     batch.push_back({std::move(id), json["text"]});
   }
   return batch;

@@ -1,8 +1,10 @@
+#include "kvr/experiment/report.h"
+
 #include <iostream>
 
 #include "commands.h"
+#include "kvr/base/error.h"
 #include "kvr/experiment/cells.h"
-#include "kvr/experiment/report.h"
 
 namespace kvr::cli {
 
@@ -26,7 +28,12 @@ void AddReport(CLI::App& app) {
     const experiment::Format format = experiment::FormatFromString(options->format);
     std::vector<experiment::Run> runs;
     for (const std::string& folder : options->runs) runs.push_back(experiment::ReadRun(folder));
-    std::cout << experiment::Render(experiment::BuildReport(runs), format);
+    const experiment::Report report = experiment::BuildReport(runs);
+    std::cout << experiment::Render(report, format);
+    if (!report.alarms.empty()) {
+      std::cout.flush();
+      throw Error(Error::Kind::kCheckFailed, report.alarms.front());
+    }
   });
 }
 

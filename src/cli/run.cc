@@ -39,9 +39,8 @@ Json GenerationJson(const engine::Generator& generator, const engine::Generation
   const engine::Timings& timings = generation.timings;
   return {{"arm", engine::ToString(arm)},
           {"outcome", engine::ToString(generation.outcome)},
-          {"limited_by", generation.limited_by
-                             ? Json(cache::ToString(*generation.limited_by))
-                             : Json(nullptr)},
+          {"limited_by",
+           generation.limited_by ? Json(cache::ToString(*generation.limited_by)) : Json(nullptr)},
           {"exact_claimed", generation.exact_claimed},
           {"reuse_depth", generation.reuse_depth},
           {"similarity", Optional(generation.similarity)},
@@ -57,7 +56,7 @@ Json GenerationJson(const engine::Generator& generator, const engine::Generation
           {"new_tokens", generation.tokens.size()},
           {"ended", generation.ended},
           {"tokens", generation.tokens},
-          {"text", generator.tokenizer().Decode(generation.tokens, /*skip_special=*/true)}};
+          {"text", generator.Text(generation.tokens)}};
 }
 
 class Runner {
@@ -264,8 +263,9 @@ void AddRun(CLI::App& app) {
   command->add_option("--template", options->chat_template, "raw, or chat: the prompt is a turn")
       ->capture_default_str()
       ->check(CLI::IsMember({"raw", "chat"}));
-  command->add_option("--truncate", options->truncate,
-                      "A prompt too long: refuse, or cut from the left")
+  command
+      ->add_option("--truncate", options->truncate,
+                   "A prompt too long: refuse, or cut from the left")
       ->capture_default_str()
       ->check(CLI::IsMember({"refuse", "left"}));
   command->add_flag("--save", options->save, "Cache the prompt with its reply");

@@ -113,8 +113,8 @@ void Run(const Options& options) {
   CreateFolders(folder);
   if (options.out.empty() && !options.resume) PointLatest(folder);
   ProgressLine progress;
-  const auto hint = "; go on with: kvr sweep " + options.config + " --resume --out " +
-                    folder.string();
+  const auto hint =
+      "; go on with: kvr sweep " + options.config + " --resume --out " + folder.string();
   try {
     experiment::RunSweep(config, {.folder = folder,
                                   .resume = options.resume,

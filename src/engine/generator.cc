@@ -6,6 +6,7 @@
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/model/runtime.h"
+#include "kvr/text/utf8.h"
 
 namespace kvr::engine {
 
@@ -92,6 +93,10 @@ Generator::Embedding Generator::Embed(std::string_view text) {
   return {encoder_->Embed(pieces.ids), pieces.ids.size(), pieces.pieces_total};
 }
 
+std::string Generator::Text(const Tokens& tokens) const {
+  return text::SanitizeUtf8(tokenizer_.Decode(tokens, /*skip_special=*/true)).text;
+}
+
 void Generator::Reserve(std::size_t tokens) {
   if (static_cast<std::size_t>(buffer_.capacity_tokens()) >= tokens) return;
   resident_.clear();
@@ -107,11 +112,10 @@ std::vector<float> Generator::Prefill(std::span<const Token> tokens, std::size_t
   const auto block = static_cast<std::size_t>(model_.block_tokens());
   std::vector<float> logits;
   while (start < tokens.size()) {
-    const std::size_t edge = free_piece > 0 ? start + static_cast<std::size_t>(free_piece)
-                                            : (start / block + 1) * block;
+    const std::size_t edge =
+        free_piece > 0 ? start + static_cast<std::size_t>(free_piece) : (start / block + 1) * block;
     const std::size_t end = std::min(edge, tokens.size());
-    logits =
-        model_.Prefill(tokens.subspan(start, end - start), static_cast<int>(start), buffer_);
+    logits = model_.Prefill(tokens.subspan(start, end - start), static_cast<int>(start), buffer_);
     start = end;
   }
   return logits;
@@ -166,8 +170,8 @@ std::size_t Generator::Recycle(const Request& request, Generation& generation) {
 
 Generation Generator::Generate(const Request& request) {
   const std::size_t count = request.tokens.size();
-  const int limit = request.forced.empty() ? request.max_new_tokens
-                                           : static_cast<int>(request.forced.size());
+  const int limit =
+      request.forced.empty() ? request.max_new_tokens : static_cast<int>(request.forced.size());
   if (count == 0) throw InvalidInput("the prompt is empty: at least one token is needed");
   if (limit < 1) {
     throw InvalidInput("max_new_tokens: found " + std::to_string(limit) + ", expected 1 or more");
@@ -210,8 +214,7 @@ Generation Generator::Generate(const Request& request) {
   std::vector<float> logits = Prefill(request.tokens, start, request.free_piece_tokens);
   Token token = keep(logits);
   timings.prefill_ms = watch.ElapsedMs();
-  timings.ttft_ms =
-      timings.embed_ms + timings.lookup_ms + timings.restore_ms + timings.prefill_ms;
+  timings.ttft_ms = timings.embed_ms + timings.lookup_ms + timings.restore_ms + timings.prefill_ms;
   if (request.free_piece_tokens == 0) {
     // Below an inexact restore only whole restored blocks are exact.
     const std::size_t block = static_cast<std::size_t>(model_.block_tokens());
@@ -222,8 +225,7 @@ Generation Generator::Generate(const Request& request) {
   if (request.on_token) request.on_token(token);
 
   std::size_t past = count;
-  while (!(generation.ended = ended(token)) &&
-         static_cast<int>(generation.tokens.size()) < limit) {
+  while (!(generation.ended = ended(token)) && static_cast<int>(generation.tokens.size()) < limit) {
     Stopwatch step;
     logits = model_.Decode(token, static_cast<int>(past++), buffer_);
     token = keep(logits);
@@ -253,8 +255,8 @@ SaveResult Generator::Save(const std::string& text) {
     larger.CopyFrom(buffer_, static_cast<int>(resident_.size()));
     buffer_ = std::move(larger);
   }
-  const auto differ = std::mismatch(resident_.begin(), resident_.end(), entry.tokens.begin(),
-                                    entry.tokens.end());
+  const auto differ =
+      std::mismatch(resident_.begin(), resident_.end(), entry.tokens.begin(), entry.tokens.end());
   auto start = static_cast<std::size_t>(differ.first - resident_.begin());
   // Inside a block a restart is exact only where the probe says so.
   const auto block = static_cast<std::size_t>(model_.block_tokens());

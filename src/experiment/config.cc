@@ -75,7 +75,7 @@ class Reader {
 
   std::string OneOf(const std::string& key, const std::string& fallback,
                     const std::vector<std::string>& allowed) {
-    const std::string value = String(key, fallback);
+    std::string value = String(key, fallback);
     CheckOneOf(key, value, allowed);
     return value;
   }
@@ -124,7 +124,10 @@ class Reader {
       if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
       const std::string near = NearMiss(key, known_);
       std::string allowed;
-      for (const std::string& word : known_) allowed += (allowed.empty() ? "" : ", ") + word;
+      for (const std::string& word : known_) {
+        if (!allowed.empty()) allowed += ", ";
+        allowed += word;
+      }
       throw InvalidInput(where_ + "/" + key + ": is no known setting" +
                          (near.empty() ? "" : "; did you mean \"" + near + "\"?") +
                          " (known are: " + allowed + ")");
@@ -226,8 +229,8 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
   const auto prompts = [&](const char* key, auto&& add) {
     const Json& value = reader.Need(key, "a JSONL file's path or a list of objects");
     ids.clear();
-    for (const auto& [where, object] : PromptObjects(value, path.string() + ":/" + key,
-                                                     path.parent_path())) {
+    for (const auto& [where, object] :
+         PromptObjects(value, path.string() + ":/" + key, path.parent_path())) {
       Reader prompt(object, where);
       const std::string id = prompt.String("id", std::nullopt);
       const std::string text = prompt.String("text", std::nullopt);

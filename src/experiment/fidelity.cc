@@ -38,10 +38,6 @@ std::vector<std::string> Words(std::string_view text) {
   return words;
 }
 
-std::string Text(engine::Generator& generator, const Tokens& tokens) {
-  return generator.tokenizer().Decode(tokens, /*skip_special=*/true);
-}
-
 // Fills in what rows of logits tell.
 void CompareRows(const Rows& expected, const Rows& found, Fidelity* fidelity) {
   const std::size_t steps = std::min(expected.size(), found.size());
@@ -125,7 +121,7 @@ Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& re
     fidelity.semantic = "first token only";
   } else {
     fidelity.semantic = "measured";
-    const std::string a = Text(generator, baseline.tokens), b = Text(generator, recycled.tokens);
+    const std::string a = generator.Text(baseline.tokens), b = generator.Text(recycled.tokens);
     fidelity.rouge_l = RougeL(a, b);
     if (generator.encoder() != nullptr) {
       const std::vector<float> x = generator.Embed(a).values, y = generator.Embed(b).values;

@@ -146,6 +146,7 @@ Cells AllRecycledBy(const std::vector<const Prompt*>& prompts, const Variant& va
 
 std::vector<const Prompt*> Pointers(const std::vector<Prompt>& prompts) {
   std::vector<const Prompt*> pointers;
+  pointers.reserve(prompts.size());
   for (const Prompt& prompt : prompts) pointers.push_back(&prompt);
   return pointers;
 }

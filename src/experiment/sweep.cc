@@ -238,8 +238,8 @@ class Sweep {
     engine::Request request;
     std::mt19937_64 random(config_.sampling.seed);
     for (int i = 0; i < length; ++i) {
-      request.tokens.push_back(static_cast<Token>(
-          random() % static_cast<std::uint64_t>(generator_->info().vocab)));
+      request.tokens.push_back(
+          static_cast<Token>(random() % static_cast<std::uint64_t>(generator_->info().vocab)));
     }
     request.max_new_tokens = 1;
     double best_ms = 0;
@@ -260,18 +260,18 @@ class Sweep {
 
   void RecordModel(const model::Probe& probe) {
     const model::ArchiveInfo& info = generator_->info();
-    Json entry = {{"name", info.name},
-                  {"fingerprint", info.fingerprint},
-                  {"precision", info.precision},
-                  {"random_weights", info.random_weights},
-                  {"probe",
-                   {{"exact", probe.exact}, {"cuts", probe.cuts}, {"first_bad", probe.first_bad}}},
-                  {"kv_bytes_per_token", generator_->kv_bytes_per_token()},
-                  {"cache_key", Json::parse(generator_->CacheKey().ToJson())},
-                  {"encoder_fingerprint", generator_->encoder() == nullptr
-                                              ? Json(nullptr)
-                                              : Json(generator_->encoder()->info().fingerprint)},
-                  {"free_chunk_tokens", free_piece_}};
+    Json entry = {
+        {"name", info.name},
+        {"fingerprint", info.fingerprint},
+        {"precision", info.precision},
+        {"random_weights", info.random_weights},
+        {"probe", {{"exact", probe.exact}, {"cuts", probe.cuts}, {"first_bad", probe.first_bad}}},
+        {"kv_bytes_per_token", generator_->kv_bytes_per_token()},
+        {"cache_key", Json::parse(generator_->CacheKey().ToJson())},
+        {"encoder_fingerprint", generator_->encoder() == nullptr
+                                    ? Json(nullptr)
+                                    : Json(generator_->encoder()->info().fingerprint)},
+        {"free_chunk_tokens", free_piece_}};
     for (Json& model : run_["models"]) {
       if (model["name"] != info.name || model["precision"] != info.precision) continue;
       if (model["fingerprint"] != info.fingerprint) {
@@ -354,9 +354,9 @@ class Sweep {
     const bool first_baseline = !recycled && !variant.free && !variant.control;
     if (first_baseline && full) *baseline = generation;
     if (recycled || variant.control) {
-      cell.fidelity = MeasureFidelity(*generator_, request,
-                                      full ? Baseline(prompt, baseline) : Reference(prompt),
-                                      generation, full);
+      cell.fidelity =
+          MeasureFidelity(*generator_, request,
+                          full ? Baseline(prompt, baseline) : Reference(prompt), generation, full);
     }
     if (first_baseline && full) Reference(prompt, &generation);
     FillCell(prompt, generation, &cell);
@@ -399,9 +399,10 @@ class Sweep {
     cell->truncated_tokens = prompts_[prompt].truncated_tokens;
     cell->reuse_depth = generation.reuse_depth;
     if (cell->recycled()) {
-      cell->available_depth = view_->WalkPrefix({.tokens = prompts_[prompt].tokens,
-                                                 .text = prompts_[prompt].text,
-                                                 .match = cache::Match::kToken})
+      cell->available_depth = view_
+                                  ->WalkPrefix({.tokens = prompts_[prompt].tokens,
+                                                .text = prompts_[prompt].text,
+                                                .match = cache::Match::kToken})
                                   .depth;
       cell->embed_ms = timings.embed_ms;
       cell->lookup_ms = timings.lookup_ms;
@@ -425,7 +426,7 @@ class Sweep {
     }
     cell->new_tokens = static_cast<std::int64_t>(generation.tokens.size());
     cell->tokens = generation.tokens;
-    cell->text = generator_->tokenizer().Decode(generation.tokens, /*skip_special=*/true);
+    cell->text = generator_->Text(generation.tokens);
   }
 
   const Config& config_;

@@ -8,15 +8,14 @@
 namespace kvr::model {
 
 KvBuffer::KvBuffer(int layers, int kv_heads, int capacity_tokens, int head_dim)
-    : tensors_(TorchCall("cannot allocate a key/value buffer for " +
-                             std::to_string(capacity_tokens) + " tokens",
-                         Error::Kind::kResource, [&] {
-                           const auto make = [&] {
-                             return at::zeros({layers, kv_heads, capacity_tokens, head_dim},
-                                              at::kFloat);
-                           };
-                           return std::make_unique<Tensors>(Tensors{make(), make()});
-                         })) {}
+    : tensors_(TorchCall(
+          "cannot allocate a key/value buffer for " + std::to_string(capacity_tokens) + " tokens",
+          Error::Kind::kResource, [&] {
+            const auto make = [&] {
+              return at::zeros({layers, kv_heads, capacity_tokens, head_dim}, at::kFloat);
+            };
+            return std::make_unique<Tensors>(Tensors{make(), make()});
+          })) {}
 
 KvBuffer::~KvBuffer() = default;
 KvBuffer::KvBuffer(KvBuffer&&) noexcept = default;

@@ -38,10 +38,9 @@ std::vector<float> LanguageModel::Call(const char* method, std::span<const Token
   assert(past + static_cast<int>(ids.size()) <= buffer.capacity_tokens());
   return TorchCall("cannot run " + info_.path.string(), Error::Kind::kIncompatible, [&] {
     const c10::InferenceMode inference;
-    const at::Tensor input =
-        at::from_blob(const_cast<Token*>(ids.data()), {static_cast<std::int64_t>(ids.size())},
-                      at::kInt)
-            .to(at::kLong);
+    const at::Tensor input = at::from_blob(const_cast<Token*>(ids.data()),
+                                           {static_cast<std::int64_t>(ids.size())}, at::kInt)
+                                 .to(at::kLong);
     const KvBuffer::Tensors& kv = buffer.tensors();
     const at::Tensor logits =
         impl_->module.get_method(method)({input, past, kv.keys, kv.values}).toTensor().contiguous();

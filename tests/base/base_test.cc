@@ -3,11 +3,11 @@
 
 #include <fstream>
 
-#include "testing.h"
 #include "kvr/base/clock.h"
 #include "kvr/base/file.h"
 #include "kvr/base/hash.h"
 #include "kvr/base/json.h"
+#include "testing.h"
 
 namespace kvr {
 namespace {

@@ -10,9 +10,9 @@
 #include <sstream>
 #include <thread>
 
-#include "testing.h"
 #include "kvr/base/file.h"
 #include "kvr/base/json.h"
+#include "testing.h"
 
 namespace kvr {
 namespace {
@@ -62,9 +62,9 @@ class CliTest : public ::testing::Test {
 
   // With the tiny models and blocks of 16 tokens.
   Result RunTiny(std::vector<std::string> args, const std::string& input = "") {
-    const std::vector<std::string> models = {
-        "--model", testing::TinyModel("tiny-gpt2"), "--encoder",
-        testing::TinyModel("tiny-bert"), "--block-tokens", "16"};
+    const std::vector<std::string> models = {"--model",        testing::TinyModel("tiny-gpt2"),
+                                             "--encoder",      testing::TinyModel("tiny-bert"),
+                                             "--block-tokens", "16"};
     args.insert(args.end(), models.begin(), models.end());
     return Run(args, input);
   }
@@ -79,20 +79,21 @@ class CliTest : public ::testing::Test {
         "into a book: its name.\"}\n"
         "{\"id\":\"t2\",\"group\":\"diverges\",\"text\":\"Numbers such as 1, 22 and more\"}\n"
         "{\"id\":\"t3\",\"group\":\"control\",\"text\":\"quotes like this\"}\n");
-    const Json config = {{"name", "tiny"},
-                         {"models", {testing::TinyModel("tiny-gpt2").string(),
-                                     testing::TinyModel("tiny-random").string()}},
-                         {"encoder", testing::TinyModel("tiny-bert").string()},
-                         {"cache_prompts", "cache.jsonl"},
-                         {"test_prompts", "test.jsonl"},
-                         {"control_groups", {"control"}},
-                         {"policies", {"embedding", "prefix"}},
-                         {"match", {"whole", "token", "block"}},
-                         {"repetitions", repetitions},
-                         {"warmups", 1},
-                         {"max_new_tokens", 4},
-                         {"stop_at_eos", false},
-                         {"block_tokens", 16}};
+    const Json config = {
+        {"name", "tiny"},
+        {"models",
+         {testing::TinyModel("tiny-gpt2").string(), testing::TinyModel("tiny-random").string()}},
+        {"encoder", testing::TinyModel("tiny-bert").string()},
+        {"cache_prompts", "cache.jsonl"},
+        {"test_prompts", "test.jsonl"},
+        {"control_groups", {"control"}},
+        {"policies", {"embedding", "prefix"}},
+        {"match", {"whole", "token", "block"}},
+        {"repetitions", repetitions},
+        {"warmups", 1},
+        {"max_new_tokens", 4},
+        {"stop_at_eos", false},
+        {"block_tokens", 16}};
     WriteAndRename(folder_.path() / "tiny.json", "// a comment\n" + config.dump());
   }
 
@@ -100,9 +101,14 @@ class CliTest : public ::testing::Test {
 };
 
 TEST_F(CliTest, HelpAndVersionSucceedAndShowExamples) {
-  for (const std::vector<std::string>& command :
-       {std::vector<std::string>{}, {"run"}, {"sweep"}, {"report"}, {"cache"}, {"cache", "add"},
-        {"model"}, {"tokenize"}}) {
+  for (const std::vector<std::string>& command : {std::vector<std::string>{},
+                                                  {"run"},
+                                                  {"sweep"},
+                                                  {"report"},
+                                                  {"cache"},
+                                                  {"cache", "add"},
+                                                  {"model"},
+                                                  {"tokenize"}}) {
     std::vector<std::string> args = command;
     args.push_back("--help");
     const Result result = Run(args);
@@ -180,9 +186,8 @@ TEST_F(CliTest, InvalidUtf8IsReplacedWithAWarning) {
 
 TEST_F(CliTest, ACachedPromptIsReusedAndTheOutputIsTheSame) {
   ASSERT_EQ(RunTiny({"cache", "add", "The harbour master writes every ship into"}).code, 0);
-  const Result result =
-      RunTiny({"run", "The harbour master writes every ship into a book", "--json", "-n", "5",
-               "--ignore-eos", "--match", "block"});
+  const Result result = RunTiny({"run", "The harbour master writes every ship into a book",
+                                 "--json", "-n", "5", "--ignore-eos", "--match", "block"});
   ASSERT_EQ(result.code, 0) << result.err;
   const Json json = Json::parse(result.out);
   EXPECT_EQ(json["arms"][1]["outcome"], "hit");
@@ -250,7 +255,10 @@ TEST_F(CliTest, VerifyFindsADamagedFile) {
   const Result result = Run({"cache", "verify"});
   EXPECT_EQ(result.code, 3) << result.out;
   EXPECT_EQ(Run({"cache", "verify", "--set-aside"}).code, 0);
-  EXPECT_EQ(Run({"cache", "verify", "--rebuild-index"}).code, 0);
+  // The entry has lost a block, which is said until the entry goes or is added again.
+  EXPECT_EQ(Run({"cache", "verify", "--rebuild-index"}).code, 3);
+  ASSERT_EQ(RunTiny({"cache", "add", "The harbour master writes every ship"}).code, 0);
+  EXPECT_EQ(Run({"cache", "verify"}).code, 0);
 }
 
 TEST_F(CliTest, ASweepMakesARunThatTheReportReads) {

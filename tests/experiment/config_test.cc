@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "testing.h"
 #include "kvr/base/file.h"
+#include "testing.h"
 
 namespace kvr::experiment {
 namespace {

@@ -6,10 +6,10 @@
 #include <fstream>
 #include <numeric>
 
-#include "testing.h"
 #include "kvr/base/file.h"
 #include "kvr/model/encoder.h"
 #include "kvr/model/runtime.h"
+#include "testing.h"
 
 namespace kvr::model {
 namespace {
@@ -141,8 +141,7 @@ TEST(ArchiveTest, AnotherFormatVersionIsIncompatible) {
     ADD_FAILURE() << "no error came";
   } catch (const Error& error) {
     // The container's own checksum may notice first.
-    EXPECT_TRUE(error.kind() == Error::Kind::kIncompatible ||
-                error.kind() == Error::Kind::kCorrupt)
+    EXPECT_TRUE(error.kind() == Error::Kind::kIncompatible || error.kind() == Error::Kind::kCorrupt)
         << error.what();
   }
 }

@@ -92,7 +92,11 @@ class Index {
   void Open(const std::string& path, int flags);
   void Execute(const char* sql) const;
 
-  sqlite3* db_ = nullptr;
+  struct Closer {
+    void operator()(sqlite3* db) const;
+  };
+
+  std::unique_ptr<sqlite3, Closer> db_;
 };
 
 }  // namespace kvr::cache

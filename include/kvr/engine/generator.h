@@ -38,8 +38,8 @@ enum class Policy { kOff, kEmbedding, kPrefix };
 struct Reuse {
   Policy policy = Policy::kPrefix;
   cache::Match match = cache::Match::kToken;
-  int candidates = 5;         // embedding: entries looked at, the nearest first
-  float min_similarity = 0;   // embedding: a smaller cosine is no candidate
+  int candidates = 5;        // embedding: entries looked at, the nearest first
+  float min_similarity = 0;  // embedding: a smaller cosine is no candidate
   std::uint32_t min_depth = 1;
 };
 
@@ -47,15 +47,15 @@ struct Request {
   std::string text;
   Tokens tokens;  // Encode(text); computed by the caller, so that no clock includes it
   Arm arm = Arm::kBaseline;
-  Reuse reuse;                       // recycled arm only
+  Reuse reuse;                        // recycled arm only
   const cache::View* view = nullptr;  // recycled arm: the entries that this request may see
   int max_new_tokens = 64;
   Sampling sampling;
   bool stop_at_eos = true;
-  int free_piece_tokens = 0;   // baseline without the block schedule: pieces of this length
-  bool cold = false;           // drop the plan's files from the page cache before the restore
-  bool keep_logits = false;    // Generation::logits, a row for each new token
-  Tokens forced;               // teacher forcing: these are the new tokens, whatever is sampled
+  int free_piece_tokens = 0;  // baseline without the block schedule: pieces of this length
+  bool cold = false;          // drop the plan's files from the page cache before the restore
+  bool keep_logits = false;   // Generation::logits, a row for each new token
+  Tokens forced;              // teacher forcing: these are the new tokens, whatever is sampled
   std::function<void(Token)> on_token;  // called for each new token, outside the clock
 };
 
@@ -75,7 +75,7 @@ enum class Outcome { kHit, kMiss, kOff };
 [[nodiscard]] const char* ToString(Outcome outcome);
 
 struct Generation {
-  Tokens tokens;  // new ones; the end-of-text token included if it came
+  Tokens tokens;       // new ones; the end-of-text token included if it came
   bool ended = false;  // by end of text
   Timings timings;
   Outcome outcome = Outcome::kOff;
@@ -133,6 +133,9 @@ class Generator {
   };
   // REQUIRES: an encoder.
   [[nodiscard]] Embedding Embed(std::string_view text);
+
+  // What new tokens say: without special tokens, and valid UTF-8 even where a character is cut off.
+  [[nodiscard]] std::string Text(const Tokens& tokens) const;
 
   // Throws kInvalidInput for an empty prompt or one that, with max_new_tokens, passes the context.
   Generation Generate(const Request& request);

@@ -20,8 +20,7 @@ namespace kvr::experiment {
 // part, `request` is run again along the baseline's tokens (teacher forcing), off every clock.
 // `semantic` asks for the text's measures too; needs an encoder for the cosine.
 // REQUIRES: both generations have logits; baseline.tokens is not empty.
-[[nodiscard]] Fidelity MeasureFidelity(engine::Generator& generator,
-                                       const engine::Request& request,
+[[nodiscard]] Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& request,
                                        const engine::Generation& baseline,
                                        const engine::Generation& recycled, bool semantic);
 

@@ -2,10 +2,10 @@
 // both arms, interleaved.
 //
 // Order. A round is one repetition of all prompts, in seeded random order. In the first round each
-// prompt's baseline comes first, because the others are compared with it, and then, in seeded random
-// order, a second baseline (the control), the free baseline and each recycled configuration; all
-// but the free baseline generate their full text. In later rounds the order is random throughout
-// and cells stop at the first token.
+// prompt's baseline comes first, because the others are compared with it, and then, in seeded
+// random order, a second baseline (the control), the free baseline and each recycled configuration;
+// all but the free baseline generate their full text. In later rounds the order is random
+// throughout and cells stop at the first token.
 #pragma once
 
 #include <filesystem>

@@ -15,8 +15,8 @@ inline constexpr int kArchiveFormatVersion = 1;
 
 struct ArchiveInfo {
   std::filesystem::path path;
-  std::string kind;         // "language_model" or "encoder"
-  std::string family;       // "gpt2", "llama" or "bert"
+  std::string kind;    // "language_model" or "encoder"
+  std::string family;  // "gpt2", "llama" or "bert"
   std::string name;
   std::string precision;    // "fp32"
   std::string fingerprint;  // SHA-256 in hex

@@ -44,11 +44,11 @@ class LanguageModel {
   // A buffer for `tokens` tokens, its capacity rounded up to a block edge.
   [[nodiscard]] KvBuffer NewBuffer(int tokens) const;
 
-  // Computes positions past..past+ids.size()-1 over the keys and values below `past`, writes theirs,
-  // and returns the last token's logits [vocab]. One call is one piece, whatever its length: the
-  // schedule (pieces that end at block edges) is the caller's.
-  // REQUIRES: ids is not empty; the buffer reaches the block edge behind the last token and is
-  // finite there; the last position lies inside the context.
+  // Computes positions past..past+ids.size()-1 over the keys and values below `past`, writes
+  // theirs, and returns the last token's logits [vocab]. One call is one piece, whatever its
+  // length: the schedule (pieces that end at block edges) is the caller's. REQUIRES: ids is not
+  // empty; the buffer reaches the block edge behind the last token and is finite there; the last
+  // position lies inside the context.
   std::vector<float> Prefill(std::span<const Token> ids, int past, KvBuffer& buffer);
 
   // As Prefill, with the logits of every token: [ids.size(), vocab], row by row.
