@@ -231,7 +231,8 @@ quietly() {
 
 # Models.
 
-# export_model NAME SOURCE: models/NAME.pt, unless it was made by this exporter from these files.
+# export_model NAME SOURCE [OPTION...]: models/NAME.pt, unless this exporter made it from these
+# files.
 export_model() {
   local name=$1 source=$2 archive=models/$1.pt stamp=models/$1.pt.stamp wanted
   wanted=$(cat requirements.txt scripts/export_model.py scripts/kvr_export/*.py \
@@ -243,7 +244,7 @@ export_model() {
   step "exporting $archive and comparing it with the reference (a minute or two)" \
     "see the exporter's message above; delete models/sources/$name if its files are in doubt"
   rm -f -- "$stamp"
-  .venv/bin/python scripts/export_model.py "$source" --out "$archive" >&2
+  .venv/bin/python scripts/export_model.py "$source" --out "$archive" "${@:3}" >&2
   printf '%s\n' "$wanted" >"$stamp"
 }
 
@@ -251,7 +252,7 @@ setup_models() {
   step "fetching the default models (0.2 GB)" "see the message above; then run this again"
   .venv/bin/python scripts/get_models.py smollm2 minilm
   export_model smollm2 models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-  export_model minilm models/sources/minilm
+  export_model minilm models/sources/minilm --name all-MiniLM-L6-v2
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then

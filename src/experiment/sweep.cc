@@ -234,7 +234,7 @@ class Sweep {
   // The best chunking without the schedule, by measurement: law 3's other baseline.
   void CalibrateFreePiece() {
     const int block = config_.block_tokens;
-    const int length = std::min(4 * block, generator_->info().context_tokens - 1);
+    const int length = std::min(2 * block, generator_->info().context_tokens - 1);
     engine::Request request;
     std::mt19937_64 random(config_.sampling.seed);
     for (int i = 0; i < length; ++i) {
@@ -243,7 +243,7 @@ class Sweep {
     }
     request.max_new_tokens = 1;
     double best_ms = 0;
-    for (const int piece : {block / 2, block, 2 * block, 4 * block}) {
+    for (const int piece : {block / 2, block, 2 * block}) {
       Progress("measuring pieces of " + std::to_string(piece) + " tokens");
       request.free_piece_tokens = piece;
       double ms = 0;

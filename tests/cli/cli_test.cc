@@ -185,9 +185,11 @@ TEST_F(CliTest, InvalidUtf8IsReplacedWithAWarning) {
 }
 
 TEST_F(CliTest, ACachedPromptIsReusedAndTheOutputIsTheSame) {
-  ASSERT_EQ(RunTiny({"cache", "add", "The harbour master writes every ship into"}).code, 0);
-  const Result result = RunTiny({"run", "The harbour master writes every ship into a book",
-                                 "--json", "-n", "5", "--ignore-eos", "--match", "block"});
+  // Longer than a block in any vocabulary.
+  const std::string cached = "ZQXJ KVWB YPFG MLTR HDNC BGWQ: the harbour master";
+  ASSERT_EQ(RunTiny({"cache", "add", cached}).code, 0);
+  const Result result =
+      RunTiny({"run", cached + " writes", "--json", "-n", "5", "--ignore-eos", "--match", "block"});
   ASSERT_EQ(result.code, 0) << result.err;
   const Json json = Json::parse(result.out);
   EXPECT_EQ(json["arms"][1]["outcome"], "hit");

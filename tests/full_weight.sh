@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Tests with the real models, run by ctest: full_weight.sh WHAT KVR. They are skipped aloud (exit 77)
+# where the models are not there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=$1 kvr=$2
+smollm2=models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+
+for file in models/smollm2.pt models/minilm.pt "$smollm2"; do
+  if [[ ! -e $file ]]; then
+    echo "SKIPPED: $file is missing; scripts/setup.sh makes it"
+    exit 77
+  fi
+done
+
+# Prose, code and markup of this tree and of Python's own library, beside what the tool makes itself.
+texts=(README.md docs/*.md configs/prompts/*.jsonl src/*/*.cc
+  "$(.venv/bin/python -c 'import argparse; print(argparse.__file__)')"
+  "$(.venv/bin/python -c 'import typing; print(typing.__file__)')")
+
+case $what in
+  tokenizer-smollm2)
+    .venv/bin/python scripts/tokenizer_parity.py --kvr "$kvr" --model models/smollm2.pt \
+      --source "$smollm2" "${texts[@]}"
+    ;;
+  tokenizer-minilm)
+    .venv/bin/python scripts/tokenizer_parity.py --kvr "$kvr" --model models/minilm.pt \
+      --source models/sources/minilm "${texts[@]}"
+    ;;
+  greedy)
+    .venv/bin/python scripts/greedy_parity.py "$smollm2" --kvr "$kvr" --archive models/smollm2.pt \
+      --prompts configs/prompts/paper_test.jsonl --count 5 --new-tokens 32
+    ;;
+  smoke)
+    # The report ends with 1 when a cell that is claimed exact is not.
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    "$kvr" sweep configs/smoke.json --out "$folder/run"
+    "$kvr" report "$folder/run"
+    ;;
+  *)
+    echo "unknown: $what" >&2
+    exit 2
+    ;;
+esac
