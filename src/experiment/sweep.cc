@@ -223,7 +223,7 @@ class Sweep {
                               {"entry", prompt.id},
                               {"tokens", saved.tokens},
                               {"prefill_ms", saved.prefill_ms},
-                              {"save_ms", saved.save_ms},
+                              {"save_ms", saved.save_ms - saved.prefill_ms},
                               {"bytes", saved.put.bytes_written},
                               {"new_blocks", saved.put.blocks_written},
                               {"shared_blocks", saved.put.blocks_shared}});
