@@ -44,6 +44,7 @@ int Main(int argc, char** argv) {
   AddCache(app);
   AddModel(app);
   AddTokenize(app);
+  AddBench(app);
 
   const auto report = [](const std::string& message) {
     std::cout.flush();

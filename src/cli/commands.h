@@ -18,6 +18,7 @@ void AddReport(CLI::App& app);
 void AddCache(CLI::App& app);
 void AddModel(CLI::App& app);
 void AddTokenize(CLI::App& app);
+void AddBench(CLI::App& app);
 
 // Which archives, and how to run them.
 struct ModelOptions {

@@ -65,7 +65,15 @@ class Runner {
       : options_(options), generator_(generator), arms_(Arms()) {
     if (Uses(engine::Arm::kRecycled) || options.save) {
       generator.OpenStore(options.model.cache_dir, {});
+      const std::size_t caches = cache::ListCacheFolders(options.model.cache_dir).size();
+      if (caches > 1 && generator.store()->MakeView().entries().empty()) {
+        spdlog::warn(
+            "{} holds nothing for this model, precision, machine and settings; its other {} caches "
+            "can't be used (kvr cache ls shows what they are for)",
+            options.model.cache_dir, caches - 1);
+      }
     }
+    generator.WarmUp();
   }
 
   // Runs one prompt and prints the outcome.

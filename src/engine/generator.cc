@@ -236,6 +236,15 @@ Generation Generator::Generate(const Request& request) {
   return generation;
 }
 
+void Generator::WarmUp() {
+  Request request;
+  request.tokens.assign(static_cast<std::size_t>(std::min(32, info().context_tokens - 2)), 1);
+  request.max_new_tokens = 2;
+  request.stop_at_eos = false;
+  (void)Generate(request);
+  if (encoder_ != nullptr) (void)Embed("a few words");
+}
+
 SaveResult Generator::Save(const std::string& text) {
   assert(store_ != nullptr);
   Stopwatch watch;

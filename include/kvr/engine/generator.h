@@ -140,6 +140,10 @@ class Generator {
   // Throws kInvalidInput for an empty prompt or one that, with max_new_tokens, passes the context.
   Generation Generate(const Request& request);
 
+  // Runs a few tokens through each network, so that what libtorch does once (code generation,
+  // thread start-up, first touch of the weights) is on nobody's clock.
+  void WarmUp();
+
   // Stores `text` under its own tokens: what the buffer still holds of their exact values is used,
   // the rest is prefilled on the block schedule. After Generate that is the prompt, so a reply's
   // tokens are prefilled again (design law 1). Throws as Generate and cache::Store::Put do.

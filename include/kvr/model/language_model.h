@@ -14,6 +14,7 @@
 #include "kvr/base/types.h"
 #include "kvr/model/archive.h"
 #include "kvr/model/kv_buffer.h"
+#include "kvr/model/limits.h"
 
 namespace kvr::model {
 
@@ -39,6 +40,9 @@ class LanguageModel {
 
   [[nodiscard]] const ArchiveInfo& info() const { return info_; }
   [[nodiscard]] int block_tokens() const { return options_.block_tokens; }
+  // The linear layers of one transformer layer, and the output head.
+  [[nodiscard]] const std::vector<LinearShape>& layer_shapes() const { return layer_shapes_; }
+  [[nodiscard]] LinearShape head_shape() const { return {info_.vocab, info_.width}; }
   [[nodiscard]] std::string kernel_path() const { return options_.pack ? "packed" : "plain"; }
 
   // A buffer for `tokens` tokens, its capacity rounded up to a block edge.
@@ -71,6 +75,7 @@ class LanguageModel {
   ArchiveInfo info_;
   LanguageModelOptions options_;
   std::unique_ptr<Impl> impl_;
+  std::vector<LinearShape> layer_shapes_;
 };
 
 }  // namespace kvr::model

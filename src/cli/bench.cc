@@ -1,0 +1,109 @@
+#include "kvr/experiment/bench.h"
+
+#include <unistd.h>
+
+#include <iostream>
+
+#include "commands.h"
+#include "kvr/base/clock.h"
+#include "kvr/base/error.h"
+#include "kvr/model/runtime.h"
+
+namespace kvr::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  ModelOptions model;
+  int repetitions = 5;
+  bool json = false;
+};
+
+// A folder below the cache folder, so that what is measured is the disk that caches are on.
+class ScratchFolder {
+ public:
+  explicit ScratchFolder(const fs::path& parent)
+      : path_(parent / (".bench-" + std::to_string(::getpid()))) {}
+  ~ScratchFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+void Print(const Json& result) {
+  const Json& limits = result["limits"];
+  std::cout << result["model"]["name"].get<std::string>() << ", "
+            << result["model"]["precision"].get<std::string>() << ", "
+            << result["environment"]["cpu_model"].get<std::string>() << ", "
+            << result["environment"]["instruction_set"].get<std::string>() << ", "
+            << result["environment"]["threads"] << " threads; medians of " << result["repetitions"]
+            << "\n"
+            << "limits: read " << Fixed(limits["read_gb_per_s"], 1) << " GB/s, copy "
+            << Fixed(limits["copy_gb_per_s"], 1) << " GB/s (read + write), GEMM GFLOP/s by rows:";
+  for (const int rows : {4, 16, 32, 64, 128}) {
+    std::cout << " " << rows << ": "
+              << Fixed(limits["gemm_gflop_per_s_by_rows"][std::to_string(rows)], 0);
+  }
+  std::cout << "\n\n";
+  std::vector<std::vector<std::string>> rows = {
+      {"phase", "what", "measured", "bound", "unit", "of bound"}};
+  for (const Json& row : result["rows"]) {
+    const auto number = [](const Json& value) {
+      return value.is_null() ? std::string("-")
+                             : Fixed(value.get<double>(), value.get<double>() < 10 ? 3 : 1);
+    };
+    rows.push_back({row["phase"], row["what"], number(row["measured"]), number(row["bound"]),
+                    row["unit"], row["ratio"].is_null() ? "-" : Fixed(row["ratio"], 2)});
+  }
+  std::cout << AlignColumns(rows) << "of bound: 1.00 is the bound itself.\n";
+}
+
+void Run(const Options& options) {
+  const Stopwatch watch;
+  engine::Generator generator = options.model.Load(/*needs_encoder=*/true);
+  const double load_ms = watch.ElapsedMs();
+  const ScratchFolder scratch(options.model.cache_dir);
+  const bool terminal = ::isatty(STDERR_FILENO) == 1;
+  const Json result = experiment::RunBench(generator, load_ms,
+                                           {.scratch = scratch.path(),
+                                            .repetitions = options.repetitions,
+                                            .progress = [&](const std::string& what) {
+                                              std::cerr << (terminal ? "\r\033[K" : "")
+                                                        << "measuring: " << what
+                                                        << (terminal ? "" : "\n") << std::flush;
+                                            }});
+  if (terminal) std::cerr << "\r\033[K";
+  if (options.json) {
+    std::cout << result.dump(2) << "\n";
+  } else {
+    Print(result);
+  }
+}
+
+}  // namespace
+
+void AddBench(CLI::App& app) {
+  CLI::App* command =
+      app.add_subcommand("bench", "Each phase against what this machine can do at best");
+  const auto options = std::make_shared<Options>();
+  options->model.AddTo(command, true);
+  command->add_option("-r,--repetitions", options->repetitions, "Medians of this many")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  command->add_flag("--json", options->json, "Machine-readable output");
+  command->footer(
+      "Examples:\n"
+      "  kvr bench\n"
+      "  kvr bench --model models/dialogpt-medium-random.pt --json > bench.json");
+  command->callback([options] { Run(*options); });
+}
+
+}  // namespace kvr::cli

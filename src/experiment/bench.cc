@@ -1,0 +1,276 @@
+#include "kvr/experiment/bench.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <random>
+
+#include "kvr/base/clock.h"
+#include "kvr/base/file.h"
+#include "kvr/base/interrupt.h"
+#include "kvr/experiment/environment.h"
+#include "kvr/experiment/statistics.h"
+#include "kvr/model/runtime.h"
+
+namespace kvr::experiment {
+
+namespace {
+
+class Bench {
+ public:
+  Bench(engine::Generator& generator, const BenchOptions& options)
+      : generator_(generator), options_(options), info_(generator.info()) {}
+
+  Json Run(double load_ms) {
+    const model::LanguageModel& model = generator_.language_model();
+    for (const auto& [out, in] : model.layer_shapes()) {
+      layer_parameters_ += static_cast<double>(out * in);
+    }
+    head_parameters_ = static_cast<double>(model.head_shape().first * model.head_shape().second);
+    layer_parameters_ *= info_.layers;
+
+    Say("machine limits");
+    read_rate_ = model::MeasureReadBandwidth();
+    copy_rate_ = model::MeasureCopyBandwidth();
+    Json gemm = Json::object();
+    for (const int rows : {4, 16, 32, 64, 128}) {
+      gemm[std::to_string(rows)] = GemmRate(rows) / 1e9;
+    }
+    generator_.WarmUp();
+    Load(load_ms);
+    Prefill();
+    Decode();
+    SuffixAndRestore();
+    Embedding();
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    Row("peak memory", "", static_cast<double>(usage.ru_maxrss) / 1e3, std::nullopt, "MB", false);
+    return {{"environment", DescribeEnvironment()},
+            {"model",
+             {{"name", info_.name},
+              {"precision", info_.precision},
+              {"fingerprint", info_.fingerprint},
+              {"random_weights", info_.random_weights},
+              {"parameters", info_.parameters},
+              {"block_tokens", generator_.language_model().block_tokens()}}},
+            {"limits",
+             {{"read_gb_per_s", read_rate_ / 1e9},
+              {"copy_gb_per_s", copy_rate_ / 1e9},
+              {"gemm_gflop_per_s_by_rows", gemm}}},
+            {"repetitions", options_.repetitions},
+            {"rows", rows_}};
+  }
+
+ private:
+  void Say(const std::string& what) {
+    ThrowIfInterrupted();
+    if (options_.progress) options_.progress(what);
+  }
+
+  // `more`: a larger figure is better.
+  void Row(const std::string& phase, const std::string& what, double measured,
+           std::optional<double> bound, const std::string& unit, bool more) {
+    Json ratio = nullptr;
+    if (bound) ratio = more ? measured / *bound : *bound / measured;
+    rows_.push_back({{"phase", phase},
+                     {"what", what},
+                     {"measured", measured},
+                     {"bound", bound ? Json(*bound) : Json(nullptr)},
+                     {"unit", unit},
+                     {"ratio", ratio}});
+  }
+
+  template <typename Work>
+  double MedianMs(Work&& work) {
+    std::vector<double> samples;
+    for (int i = 0; i < options_.repetitions; ++i) {
+      ThrowIfInterrupted();
+      samples.push_back(work());
+    }
+    return Median(samples).value_or(0);
+  }
+
+  double GemmRate(int rows) {
+    double& rate = gemm_rates_[rows];
+    if (rate == 0) rate = model::MeasureGemmRate(generator_.language_model().layer_shapes(), rows);
+    return rate;
+  }
+
+  Tokens RandomTokens(int count, unsigned seed) const {
+    std::mt19937 random(seed);
+    Tokens tokens(static_cast<std::size_t>(count));
+    for (Token& token : tokens) {
+      token = static_cast<Token>(random() % static_cast<unsigned>(info_.vocab));
+    }
+    return tokens;
+  }
+
+  // Seconds that the operations of `tokens` prefilled tokens take at the rate of `rows` rows, and
+  // the head's single row at reading speed.
+  double ComputeSeconds(int tokens, int rows) {
+    return 2 * layer_parameters_ * tokens / GemmRate(rows) + 4 * head_parameters_ / read_rate_;
+  }
+
+  [[nodiscard]] double WeightSeconds() const {
+    return 4 * (layer_parameters_ + head_parameters_) / read_rate_;
+  }
+
+  // Against reading the file once, from the page cache.
+  void Load(double load_ms) {
+    Say("model load");
+    std::vector<char> piece(1 << 22);
+    const double read_ms = MedianMs([&] {
+      const UniqueFd fd = OpenForRead(info_.path);
+      const std::uint64_t size = FileSize(fd.get(), info_.path);
+      const Stopwatch watch;
+      for (std::uint64_t at = 0; at < size; at += piece.size()) {
+        iovec part{piece.data(), std::min<std::size_t>(piece.size(), size - at)};
+        ReadScattered(fd.get(), at, {&part, 1}, info_.path);
+      }
+      return watch.ElapsedMs();
+    });
+    Row("model load", "read, build, pack", load_ms, read_ms, "ms", false);
+  }
+
+  void Prefill() {
+    const int block = generator_.language_model().block_tokens();
+    for (const int length : {128, 256, 512, 900}) {
+      if (length >= info_.context_tokens) continue;
+      Say("prefill of " + std::to_string(length));
+      engine::Request request;
+      request.tokens = RandomTokens(length, 1);
+      request.max_new_tokens = 1;
+      const double ms = MedianMs([&] { return generator_.Generate(request).timings.ttft_ms; });
+      const double bound = length / ComputeSeconds(length, std::min(length, block));
+      Row("prefill", std::to_string(length) + " tokens", length / ms * 1e3, bound, "tok/s", true);
+      if (length != 512) continue;
+      request.free_piece_tokens = length;
+      const double one_shot =
+          MedianMs([&] { return generator_.Generate(request).timings.ttft_ms; });
+      Row("prefill", "512 tokens in one piece, no schedule", length / one_shot * 1e3, bound,
+          "tok/s", true);
+    }
+  }
+
+  void Decode() {
+    constexpr int kSteps = 16;
+    for (const int depth : {16, 512, 900}) {
+      if (depth + kSteps >= info_.context_tokens) continue;
+      Say("decode at depth " + std::to_string(depth));
+      engine::Request request;
+      request.tokens = RandomTokens(depth, 2);
+      request.max_new_tokens = kSteps + 1;
+      request.stop_at_eos = false;
+      const double ms =
+          MedianMs([&] { return generator_.Generate(request).timings.decode_ms / kSteps; });
+      const double bytes =
+          static_cast<double>(generator_.kv_bytes_per_token()) * (depth + kSteps / 2.0);
+      const double bound = 1 / (WeightSeconds() + bytes / read_rate_);
+      Row("decode", "depth " + std::to_string(depth), 1e3 / ms, bound, "tok/s", true);
+    }
+  }
+
+  void SuffixAndRestore() {
+    const int depth = std::min(900, info_.context_tokens - 64);
+    Say("filling a cache");
+    generator_.OpenStore(options_.scratch, {});
+    // The tokens of an entry are its text's; random tokens may not come back from their text.
+    std::string text;
+    for (unsigned seed = 3; static_cast<int>(generator_.tokenizer().Encode(text).size()) < depth;
+         ++seed) {
+      text += " word" + std::to_string(seed * 2654435761U % 99991);
+    }
+    Tokens tokens = generator_.tokenizer().Encode(text);
+    generator_.Save(text);
+    const cache::View view = generator_.store()->MakeView();
+    for (const int cached : {256, depth}) {
+      for (const int suffix : {1, 8, 32}) {
+        if (cached >= depth + suffix) continue;
+        Say("suffix of " + std::to_string(suffix) + " at depth " + std::to_string(cached));
+        engine::Request request;
+        request.tokens.assign(tokens.begin(), tokens.begin() + cached);
+        const Tokens added = RandomTokens(suffix, 4);
+        request.tokens.insert(request.tokens.end(), added.begin(), added.end());
+        request.text = text;
+        request.max_new_tokens = 1;
+        request.arm = engine::Arm::kRecycled;
+        request.view = &view;
+        engine::Generation last;
+        const double ms = MedianMs([&] {
+          last = generator_.Generate(request);
+          return last.timings.ttft_ms;
+        });
+        const double bytes = static_cast<double>(last.restored_bytes);
+        const int rows = (suffix + 3) / 4 * 4;
+        const double bound =
+            2 * bytes / copy_rate_ + std::max(WeightSeconds(), ComputeSeconds(suffix, rows));
+        Row("recycled TTFT",
+            std::to_string(last.reuse_depth) + " restored + " + std::to_string(suffix), ms,
+            bound * 1e3, "ms", false);
+        const double other = last.timings.embed_ms + last.timings.lookup_ms;
+        if (cached == depth && suffix == 32) {
+          Row("lookup", "prefix walk", other, std::nullopt, "ms", false);
+        }
+      }
+    }
+    Restore(view, tokens);
+  }
+
+  void Restore(const cache::View& view, const Tokens& tokens) {
+    Say("restore");
+    const cache::Plan plan = view.WalkPrefix({.tokens = tokens});
+    model::KvBuffer buffer =
+        generator_.language_model().NewBuffer(static_cast<int>(plan.CapacityNeeded()) + 1);
+    const cache::KvBufferView target = {buffer.keys(), buffer.values(),
+                                        static_cast<std::uint32_t>(buffer.capacity_tokens())};
+    for (const int threads : {1, model::DescribeRuntime().threads}) {
+      for (const bool cold : {false, true}) {
+        double bytes = 0;
+        const double ms = MedianMs([&] {
+          if (cold) generator_.store()->DropFromPageCache(plan);
+          const Stopwatch watch;
+          bytes = static_cast<double>(generator_.store()->Restore(plan, target, threads).bytes);
+          return watch.ElapsedMs();
+        });
+        Row("restore",
+            std::string(cold ? "cold disk, " : "page cache, ") + std::to_string(threads) +
+                (threads == 1 ? " thread" : " threads"),
+            bytes / ms / 1e6, cold ? std::nullopt : std::optional(copy_rate_ / 2 / 1e9), "GB/s",
+            true);
+      }
+    }
+  }
+
+  void Embedding() {
+    if (generator_.encoder() == nullptr) return;
+    Say("embedding");
+    const std::string text =
+        "How do I reset the password of my account when I no longer have the phone that I used to "
+        "register with, and nobody answers the support line?";
+    const double ms = MedianMs([&] {
+      const Stopwatch watch;
+      (void)generator_.Embed(text);
+      return watch.ElapsedMs();
+    });
+    Row("embedding", std::to_string(generator_.Embed(text).pieces_total) + " word pieces", ms,
+        std::nullopt, "ms", false);
+  }
+
+  engine::Generator& generator_;
+  const BenchOptions& options_;
+  const model::ArchiveInfo& info_;
+  double layer_parameters_ = 0, head_parameters_ = 0;
+  double read_rate_ = 0, copy_rate_ = 0;
+  std::map<int, double> gemm_rates_;
+  Json rows_ = Json::array();
+};
+
+}  // namespace
+
+Json RunBench(engine::Generator& generator, double load_ms, const BenchOptions& options) {
+  return Bench(generator, options).Run(load_ms);
+}
+
+}  // namespace kvr::experiment
