@@ -57,7 +57,7 @@ check_sanitizers() {
 
 check_coverage() {
   gcovr --root . --filter src/ --object-directory "build/$SANITIZER_PRESET" \
-    --exclude-throw-branches --print-summary --fail-under-line "$LINE_COVERAGE_FLOOR"
+    --exclude-throw-branches --gcov-ignore-parse-errors --print-summary --fail-under-line "$LINE_COVERAGE_FLOOR"
 }
 
 check_tidy() {

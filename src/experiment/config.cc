@@ -128,9 +128,10 @@ class Reader {
         if (!allowed.empty()) allowed += ", ";
         allowed += word;
       }
-      throw InvalidInput(where_ + "/" + key + ": is no known setting" +
-                         (near.empty() ? "" : "; did you mean \"" + near + "\"?") +
-                         " (known are: " + allowed + ")");
+      std::string message = where_;
+      message.append("/").append(key).append(": is no known setting");
+      if (!near.empty()) message.append("; did you mean \"").append(near).append("\"?");
+      throw InvalidInput(message.append(" (known are: ").append(allowed).append(")"));
     }
   }
 

@@ -320,6 +320,38 @@ TEST_F(CliTest, AnInterruptedSweepIsResumedAndNothingIsLost) {
   EXPECT_EQ(Run({"sweep", "tiny.json", "--out", "r", "--resume", "--set", "seed=9"}).code, 2);
 }
 
+TEST_F(CliTest, ModelInfoAndVerifyReadAnArchive) {
+  const std::string model = testing::TinyModel("tiny-llama");
+  EXPECT_EQ(Json::parse(Run({"model", "info", model, "--json"}).out)["shape"]["kv_heads"], 2);
+  EXPECT_NE(Run({"model", "info", model}).out.find("fingerprint"), std::string::npos);
+  const Json verified = Json::parse(Run({"model", "verify", model, "--json"}).out);
+  EXPECT_GT(verified["probe"]["cuts"], 0);
+  EXPECT_EQ(Run({"model", "verify", model}).code, 0);
+  const Result encoder = Run({"model", "verify", testing::TinyModel("tiny-bert"), "--json"});
+  EXPECT_EQ(Json::parse(encoder.out)["unit_length"], true) << encoder.err;
+  EXPECT_EQ(Run({"model", "info", "absent.pt"}).code, 3);
+}
+
+TEST_F(CliTest, BenchComparesPhasesWithBoundsAndLeavesNothingBehind) {
+  const Result result = RunTiny({"bench", "--repetitions", "1", "--json"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const Json bench = Json::parse(result.out);
+  EXPECT_GT(bench["limits"]["read_gb_per_s"], 0.0);
+  std::vector<std::string> phases;
+  for (const Json& row : bench["rows"]) {
+    phases.push_back(row["phase"]);
+    EXPECT_GT(row["measured"], 0.0) << row;
+    if (!row["bound"].is_null()) {
+      EXPECT_GT(row["ratio"], 0.0) << row;
+    }
+  }
+  for (const char* phase : {"model load", "prefill", "decode", "recycled TTFT", "restore"}) {
+    EXPECT_NE(std::find(phases.begin(), phases.end(), phase), phases.end()) << phase;
+  }
+  EXPECT_FALSE(fs::exists(folder_.path() / "cache") &&
+               fs::directory_iterator(folder_.path() / "cache") != fs::directory_iterator());
+}
+
 TEST_F(CliTest, AConfigsMistakeIsTwoAndNamesItsPlace) {
   WriteConfig(1);
   const Result result = Run({"sweep", "tiny.json", "--set", "polices=prefix"});
