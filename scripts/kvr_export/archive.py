@@ -101,6 +101,7 @@ def describe(source: Source, module: torch.nn.Module, words, precision: str) -> 
         "seed": source.random_seed,
         "origin": source.origin,
     }
+    metadata["weights_sha256"] = weights_sha256(module)
     metadata["fingerprint"] = fingerprint(module, architecture, words, precision)
     return metadata
 
@@ -119,6 +120,15 @@ def named_tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
         if isinstance(part, models.Linear) and part.bias is not None:
             found.append((f"{name}.bias", part.bias))
     return sorted((n, t) for n, t in found if t.numel() > 0)
+
+
+def weights_sha256(module: torch.nn.Module) -> str:
+    """What `kvr model verify` computes again: SHA-256 over each weight's name and bytes, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in named_tensors(module):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def fingerprint(module: torch.nn.Module, architecture: dict, words, precision: str) -> str:

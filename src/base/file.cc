@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <climits>
+#include <cstring>
 
 #include "kvr/base/error.h"
 
@@ -118,7 +119,9 @@ void CreateFolders(const fs::path& folder) {
   const fs::path parent = folder.parent_path();
   CreateFolders(parent);
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
-    throw IoError("cannot create folder " + folder.string(), errno);
+    // Whatever the reason, ENOENT too: the place can't be written.
+    throw Error(errno == ENOSPC || errno == EDQUOT ? Error::Kind::kResource : Error::Kind::kIo,
+                "cannot create folder " + folder.string() + ": " + std::strerror(errno));
   }
   if (!fs::is_directory(folder, ignored)) {
     throw Error(Error::Kind::kIo, folder.string() + " exists and is not a folder");

@@ -28,6 +28,7 @@ void Info(const std::string& path, bool json) {
 void Verify(const std::string& path, int threads, bool json) {
   const model::ArchiveInfo info = model::ReadArchiveInfo(path);
   model::SetUpRuntime(threads);
+  model::VerifyWeights(info);
   Json result = {{"archive", path}, {"name", info.name}, {"fingerprint", info.fingerprint}};
   if (info.kind == "encoder") {
     model::Encoder encoder(path);
@@ -75,7 +76,7 @@ void AddModel(CLI::App& app) {
   for (const bool verify : {false, true}) {
     CLI::App* sub = command->add_subcommand(
         verify ? "verify" : "info",
-        verify ? "Load it, run it, and probe whether rows depend on how a block is cut"
+        verify ? "Check its weights, run it, and probe whether rows depend on how a block is cut"
                : "Show what the archive says of itself");
     sub->add_option("file", options->file, "Archive")->required();
     sub->add_flag("--json", options->json, "Machine-readable output");

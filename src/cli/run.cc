@@ -95,11 +95,22 @@ class Runner {
     std::vector<engine::Request> requests;
     std::vector<engine::Generation> generations;
     for (const engine::Arm arm : arms_) {
-      ThrowIfInterrupted();
       requests.push_back(MakeRequest(prompt, arm, view ? &*view : nullptr));
+    }
+    if (arms_.size() > 1) {
+      // Once unmeasured: libtorch makes code for each new number of rows, at the cost of whoever
+      // comes first.
+      for (engine::Request request : requests) {
+        request.max_new_tokens = 1;
+        (void)generator_.Generate(request);
+      }
+    }
+    for (std::size_t i = 0; i < arms_.size(); ++i) {
+      ThrowIfInterrupted();
+      const engine::Arm arm = arms_[i];
+      const engine::Request& request = requests[i];
       const bool stream = !options_.json && !batch;
-      generations.push_back(stream ? Stream(requests.back())
-                                   : generator_.Generate(requests.back()));
+      generations.push_back(stream ? Stream(request) : generator_.Generate(request));
       result["arms"].push_back(GenerationJson(generator_, generations.back(), arm));
     }
     if (generations.size() == 2) {
@@ -147,9 +158,11 @@ class Runner {
   // The text as it comes, on a terminal; whole, elsewhere.
   engine::Generation Stream(engine::Request request) {
     const bool terminal = ::isatty(STDOUT_FILENO) == 1;
-    std::cout << "--- " << engine::ToString(request.arm) << " ---\n";
     text::StreamDecoder decoder(generator_.tokenizer());
+    bool first = true;
     request.on_token = [&](Token token) {
+      if (first) std::cout << "--- " << engine::ToString(request.arm) << " ---\n";
+      first = false;
       std::cout << decoder.Push(token);
       if (terminal) std::cout.flush();
       ThrowIfInterrupted();

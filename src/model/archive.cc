@@ -3,7 +3,10 @@
 #include <caffe2/serialize/inline_container.h>
 
 #include <filesystem>
+#include <map>
+#include <span>
 
+#include "kvr/base/hash.h"
 #include "kvr/base/json.h"
 #include "torch_call.h"
 
@@ -60,6 +63,27 @@ ArchiveInfo ReadArchiveInfo(const std::filesystem::path& path) {
     throw Corrupt(path.string() + ": metadata.json: " + error.what());
   }
   return info;
+}
+
+void VerifyWeights(const ArchiveInfo& info) {
+  const torch::jit::Module module = LoadModule(info.path.string());
+  std::map<std::string, at::Tensor> weights;
+  for (const auto& attribute : module.named_attributes(/*recurse=*/true)) {
+    if (!attribute.value.isTensor() || attribute.value.toTensor().numel() == 0) continue;
+    weights[attribute.name] = attribute.value.toTensor().contiguous();
+  }
+  Sha256 digest;
+  for (const auto& [name, tensor] : weights) {
+    digest.Update(name);
+    digest.Update(std::span(static_cast<const std::byte*>(tensor.const_data_ptr()),
+                            static_cast<std::size_t>(tensor.nbytes())));
+  }
+  const std::string found = Hex(digest.Finish());
+  const std::string expected = info.metadata.value("weights_sha256", "");
+  if (found != expected) {
+    throw Corrupt(info.path.string() + ": the weights' SHA-256 is " + found + ", expected " +
+                  expected + "; export the model again");
+  }
 }
 
 ArchiveInfo ReadArchiveInfo(const std::filesystem::path& path, const std::string& kind) {

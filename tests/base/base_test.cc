@@ -102,6 +102,8 @@ TEST(FileTest, AFolderOverAFileIsRefused) {
   EXPECT_THROW(CreateFolders(folder.path() / "a" / "b"), Error);
   CreateFolders(folder.path() / "c" / "d");
   EXPECT_TRUE(std::filesystem::is_directory(folder.path() / "c" / "d"));
+  std::string message;
+  KVR_EXPECT_ERROR(CreateFolders("/proc/nowhere"), kIo, message);
 }
 
 TEST(JsonTest, CommentsAreAllowedAndMistakesNameThePlace) {

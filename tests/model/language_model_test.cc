@@ -146,6 +146,19 @@ TEST(ArchiveTest, AnotherFormatVersionIsIncompatible) {
   }
 }
 
+TEST(ArchiveTest, VerifyFindsAFlippedWeight) {
+  SetUpRuntime(2);
+  VerifyWeights(ReadArchiveInfo(TinyModel("tiny-gpt2")));
+  VerifyWeights(ReadArchiveInfo(TinyModel("tiny-bert")));
+  std::string bytes = ReadFile(TinyModel("tiny-gpt2"));
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 0x55);
+  const TempFolder folder;
+  WriteAndRename(folder.path() / "flipped.pt", bytes);
+  std::string message;
+  KVR_EXPECT_ERROR(VerifyWeights(ReadArchiveInfo(folder.path() / "flipped.pt")), kCorrupt, message);
+  EXPECT_NE(message.find("SHA-256"), std::string::npos);
+}
+
 TEST(ArchiveTest, RandomWeightsAreSaidToBe) {
   SetUpRuntime(2);
   EXPECT_TRUE(ReadArchiveInfo(TinyModel("tiny-random")).random_weights);

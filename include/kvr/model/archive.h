@@ -37,4 +37,8 @@ struct ArchiveInfo {
 [[nodiscard]] ArchiveInfo ReadArchiveInfo(const std::filesystem::path& path,
                                           const std::string& kind);
 
+// Loads the weights and compares them with the digest that the exporter wrote. libtorch itself does
+// not check what it reads. Throws kCorrupt when they differ. Cost: a load, and a SHA-256 over all.
+void VerifyWeights(const ArchiveInfo& info);
+
 }  // namespace kvr::model
