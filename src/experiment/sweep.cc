@@ -91,7 +91,9 @@ class Sweep {
   void Run() {
     model::SetUpRuntime(config_.threads);
     Open();
-    for (const ModelChoice& choice : config_.models) RunModel(choice);
+    if (done_ < total_) {
+      for (const ModelChoice& choice : config_.models) RunModel(choice);
+    }
     if (!options_.keep_cache) fs::remove_all(CacheDir());
     run_["finished"] = UtcTimestamp(UnixSeconds());
     WriteRun();
@@ -217,7 +219,7 @@ class Sweep {
           engine::PreparePrompt(*generator_, prompt.text, config_.chat, false, 1);
       const engine::SaveResult saved = generator_->Save(prepared.text);
       entry_names_[saved.put.entry] = prompt.id;
-      if (!saved.put.created) continue;  // resumed, or the same text twice
+      if (!saved.put.created || Filled(prompt.id)) continue;  // resumed, or the same text twice
       run_["fill"].push_back({{"model", info.name},
                               {"precision", info.precision},
                               {"entry", prompt.id},
@@ -229,6 +231,15 @@ class Sweep {
                               {"shared_blocks", saved.put.blocks_shared}});
       WriteRun();
     }
+  }
+
+  // Whether the run has recorded already what this entry cost.
+  bool Filled(const std::string& id) const {
+    const model::ArchiveInfo& info = generator_->info();
+    return std::any_of(run_["fill"].begin(), run_["fill"].end(), [&](const Json& fill) {
+      return fill["entry"] == id && fill["model"] == info.name &&
+             fill["precision"] == info.precision;
+    });
   }
 
   // The best chunking without the schedule, by measurement: law 3's other baseline.

@@ -318,6 +318,10 @@ TEST_F(CliTest, AnInterruptedSweepIsResumedAndNothingIsLost) {
   EXPECT_EQ(after.substr(0, before.size()), before);
   EXPECT_EQ(CountLines(after), 2u * 3 * (9 + 39 * 8));
   EXPECT_EQ(Run({"sweep", "tiny.json", "--out", "r", "--resume", "--set", "seed=9"}).code, 2);
+  // Resumed once more, a finished run stays as it is: two models' two entries, each filled once.
+  EXPECT_EQ(Run({"sweep", "tiny.json", "--out", "r", "--resume"}).code, 0);
+  EXPECT_EQ(ReadFile(cells), after);
+  EXPECT_EQ(Json::parse(ReadFile(folder_.path() / "r" / "run.json"))["fill"].size(), 4u);
 }
 
 TEST_F(CliTest, ModelInfoAndVerifyReadAnArchive) {
