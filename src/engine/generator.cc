@@ -44,8 +44,30 @@ const char* ToString(Outcome outcome) {
   return "";
 }
 
+namespace {
+
+cache::CacheKey MakeCacheKey(const model::LanguageModel& language_model) {
+  const model::Runtime runtime = model::DescribeRuntime();
+  const model::ArchiveInfo& archive = language_model.info();
+  cache::CacheKey key;
+  key.model_fingerprint = archive.fingerprint;
+  key.shape = {.layers = static_cast<std::uint32_t>(archive.layers),
+               .kv_heads = static_cast<std::uint32_t>(archive.kv_heads),
+               .head_dim = static_cast<std::uint32_t>(archive.head_dim)};
+  key.block_tokens = static_cast<std::uint32_t>(language_model.block_tokens());
+  key.cpu_model = runtime.cpu_model;
+  key.instruction_set = runtime.instruction_set;
+  key.threads = static_cast<std::uint32_t>(runtime.threads);
+  key.libtorch_version = runtime.libtorch_version;
+  key.kernel_path = language_model.kernel_path();
+  return key;
+}
+
+}  // namespace
+
 Generator::Generator(const Options& options)
     : model_(options.model, options.language_model),
+      key_(MakeCacheKey(model_)),
       tokenizer_(model_.info().metadata.at("tokenizer"), model_.info().tokenizer_model),
       buffer_(model_.NewBuffer(model_.block_tokens())) {
   const nlohmann::json& chat = model_.info().metadata.at("template");
@@ -57,28 +79,11 @@ Generator::Generator(const Options& options)
   }
 }
 
-std::uint64_t Generator::kv_bytes_per_token() const { return CacheKey().shape.PayloadBytes(1); }
-
-cache::CacheKey Generator::CacheKey() const {
-  const model::Runtime runtime = model::DescribeRuntime();
-  const model::ArchiveInfo& archive = model_.info();
-  cache::CacheKey key;
-  key.model_fingerprint = archive.fingerprint;
-  key.shape = {.layers = static_cast<std::uint32_t>(archive.layers),
-               .kv_heads = static_cast<std::uint32_t>(archive.kv_heads),
-               .head_dim = static_cast<std::uint32_t>(archive.head_dim)};
-  key.block_tokens = static_cast<std::uint32_t>(model_.block_tokens());
-  key.cpu_model = runtime.cpu_model;
-  key.instruction_set = runtime.instruction_set;
-  key.threads = static_cast<std::uint32_t>(runtime.threads);
-  key.libtorch_version = runtime.libtorch_version;
-  key.kernel_path = model_.kernel_path();
-  return key;
-}
+std::uint64_t Generator::kv_bytes_per_token() const { return key_.shape.PayloadBytes(1); }
 
 void Generator::OpenStore(const std::filesystem::path& cache_dir, cache::Store::Options options) {
   store_.reset();
-  store_ = std::make_unique<cache::Store>(cache_dir, CacheKey(), std::move(options));
+  store_ = std::make_unique<cache::Store>(cache_dir, key_, std::move(options));
 }
 
 const model::Probe& Generator::probe() {
@@ -151,7 +156,7 @@ std::size_t Generator::Recycle(const Request& request, Generation& generation) {
 
   watch.LapMs();
   const cache::RestoreResult restored =
-      store_->Restore(plan, BufferView(), model::DescribeRuntime().threads);
+      store_->Restore(plan, BufferView(), static_cast<int>(key_.threads));
   if (restored.tokens < plan.depth) {
     // A bad block leaves its positions unspecified; what attention masks out must be finite.
     buffer_.Clear(static_cast<int>(restored.tokens),
@@ -272,6 +277,7 @@ SaveResult Generator::Save(const std::string& text) {
   if (start % block != 0 && start < entry.tokens.size() && !probe().exact) {
     start = start / block * block;
   }
+  resident_.resize(start);  // what follows is about to be overwritten
   Stopwatch prefill;
   Prefill(entry.tokens, start, 0);
   result.prefill_ms = prefill.ElapsedMs();

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <map>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -278,7 +279,7 @@ class Sweep {
         {"random_weights", info.random_weights},
         {"probe", {{"exact", probe.exact}, {"cuts", probe.cuts}, {"first_bad", probe.first_bad}}},
         {"kv_bytes_per_token", generator_->kv_bytes_per_token()},
-        {"cache_key", Json::parse(generator_->CacheKey().ToJson())},
+        {"cache_key", Json::parse(generator_->cache_key().ToJson())},
         {"encoder_fingerprint", generator_->encoder() == nullptr
                                     ? Json(nullptr)
                                     : Json(generator_->encoder()->info().fingerprint)},
@@ -312,11 +313,16 @@ class Sweep {
     return request;
   }
 
-  void WarmUp() {
+  std::vector<std::size_t> ShuffledPrompts(std::mt19937_64* random) const {
     std::vector<std::size_t> order(prompts_.size());
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    Shuffle(&order, 0, random);
+    return order;
+  }
+
+  void WarmUp() {
     std::mt19937_64 random(config_.sampling.seed + 1);
-    Shuffle(&order, 0, &random);
+    std::vector<std::size_t> order = ShuffledPrompts(&random);
     order.resize(std::min(order.size(), static_cast<std::size_t>(config_.warmups)));
     for (const std::size_t prompt : order) {
       for (const Variant& variant : Variants(config_, false)) {
@@ -328,10 +334,7 @@ class Sweep {
 
   void RunRound(int round) {
     std::mt19937_64 random(config_.sampling.seed * 1000003 + static_cast<std::uint64_t>(round));
-    std::vector<std::size_t> order(prompts_.size());
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-    Shuffle(&order, 0, &random);
-    for (const std::size_t prompt : order) {
+    for (const std::size_t prompt : ShuffledPrompts(&random)) {
       std::vector<Variant> variants = Variants(config_, round == 0);
       Shuffle(&variants, round == 0 ? 1 : 0, &random);
       engine::Generation baseline;  // of this round, full: the first one only

@@ -118,7 +118,7 @@ class Generator {
   [[nodiscard]] std::uint64_t kv_bytes_per_token() const;
 
   // What names this model's values on this machine.
-  [[nodiscard]] cache::CacheKey CacheKey() const;
+  [[nodiscard]] const cache::CacheKey& cache_key() const { return key_; }
 
   // Opens the store that Generate restores from and Save writes to. Throws as cache::Store does.
   void OpenStore(const std::filesystem::path& cache_dir, cache::Store::Options options);
@@ -163,6 +163,7 @@ class Generator {
   std::size_t Recycle(const Request& request, Generation& generation);
 
   model::LanguageModel model_;
+  const cache::CacheKey key_;
   std::unique_ptr<model::Encoder> encoder_;
   text::Tokenizer tokenizer_;
   std::optional<text::WordPiece> word_pieces_;
