@@ -23,7 +23,10 @@ def main() -> int:
     )
     parser.add_argument("source", help="a hub id, a folder in the hub's layout, or a .gguf file")
     parser.add_argument("--out", required=True, type=Path, help="the archive to write (.pt)")
-    parser.add_argument("--precision", default="fp32", choices=["fp32"])
+    parser.add_argument(
+        "--precision", default="fp32", choices=["fp32", "bf16", "int8"],
+        help="of the weights; bf16 and int8 ship only if close enough to fp32 (default fp32)",
+    )
     parser.add_argument("--random", action="store_true", help="seeded weights; needs only a config")
     parser.add_argument("--seed", type=int, default=0, help="for --random (default 0)")
     parser.add_argument("--name", help="the model's name (default: from the source)")

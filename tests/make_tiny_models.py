@@ -77,9 +77,11 @@ def main() -> None:
         path.mkdir(parents=True)
         return path
 
-    def export(path: Path, name: str, random_weights: bool, seed: int = 0) -> None:
+    def export(
+        path: Path, name: str, random_weights: bool, seed: int = 0, precision: str = "fp32"
+    ) -> None:
         source = sources.find(str(path), name, random_weights, seed)
-        archive.export(source, out / f"{name}.pt", "fp32", lambda _: None)
+        archive.export(source, out / f"{name}.pt", precision, lambda _: None)
 
     def write_config(path: Path, config: transformers.PretrainedConfig) -> None:
         (path / "config.json").write_text(json.dumps(config.to_dict()))
@@ -107,6 +109,9 @@ def main() -> None:
     torch.manual_seed(4)
     transformers.LlamaForCausalLM(config).save_pretrained(path, max_shard_size="200KB")
     export(path, "tiny-llama", random_weights=False)
+    # Of the same shape; seeded noise is not judged against fp32.
+    for precision in ["bf16", "int8"]:
+        export(path, f"tiny-llama-{precision}", random_weights=True, precision=precision)
 
     # Only a config and a tokenizer: seeded weights, tied head, no grouping.
     path = folder("shape")
@@ -121,7 +126,7 @@ def main() -> None:
     path = folder("bert")
     vocab = word_pieces(path)
     config = transformers.BertConfig(
-        vocab_size=vocab, hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=vocab, hidden_size=48, num_hidden_layers=2, num_attention_heads=3,
         intermediate_size=96, max_position_embeddings=64,
     )
     torch.manual_seed(5)

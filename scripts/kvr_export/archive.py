@@ -11,12 +11,16 @@ import torch
 from . import models, tokenizer
 from .sources import Source
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LOGIT_TOLERANCE = 1e-3  # absolute, fp32 against fp32
 COSINE_FLOOR = 0.9999
 PARITY_TOKENS = 200
 GREEDY_TOKENS = 32
 BLOCK_TOKENS = 128
+PROMPTS = Path(__file__).resolve().parents[2] / "configs" / "prompts"
+JUDGED_TOKENS, JUDGED_WINDOW = 8192, 512
+KL_CEILING = 0.01
+TOP1_FLOOR = {"bf16": 0.97, "int8": 0.95}
 
 
 class Different(Exception):
@@ -34,22 +38,36 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
         words = tokenizer.load(source.path, source.family)
         say("building the archive")
         config = reference.config
+        native = models.load_kernels()
         if source.family == "bert":
+            if precision != "fp32":
+                raise ValueError(f"an encoder has precision fp32, not {precision}")
             module = models.Encoder(config, reference)
         else:
-            module = models.CausalLm(source.family, config, reference)
-        metadata = describe(source, module, words, precision)
+            module = models.CausalLm(source.family, config, reference, precision)
+        metadata = describe(source, module, reference, words, precision)
         scripted = models.script(module)
         say("comparing it with the reference")
         compare_ids = tokenizer_parity(words)
         save(scripted, partial, metadata, words.model)
-        # What is compared is what was written, after packing, as the program runs it.
-        written = torch.jit.load(str(partial))
-        with torch.no_grad():
-            if source.family == "bert":
-                parity = encoder_parity(written, reference, words, metadata["context_tokens"])
-            else:
-                parity = language_model_parity(written, reference, metadata)
+        # What is compared is what was written, as the program runs it: with its kernels where the
+        # CPU has them, and with torch's.
+        parity = {}
+        for kernels in [False, True][: 1 + native]:
+            written = torch.jit.load(str(partial))
+            with torch.no_grad():
+                if source.family == "bert":
+                    written.prepare(kernels)
+                    found = encoder_parity(written, reference, words, metadata["context_tokens"])
+                else:
+                    written.prepare(BLOCK_TOKENS, kernels)
+                    if precision == "fp32":
+                        found = language_model_parity(written, reference, metadata)
+                    elif metadata["random_weights"]:
+                        found = {"judged_tokens": 0}
+                    else:
+                        found = judge(written, reference, words, metadata)
+            parity["kernels" if kernels else "torch"] = found
         metadata["parity"] = {**compare_ids, **parity}
         save(scripted, partial, metadata, words.model)
         with open(partial, "rb") as file:
@@ -61,7 +79,9 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
     print(json.dumps({"archive": str(out), **metadata["parity"]}, indent=2))
 
 
-def describe(source: Source, module: torch.nn.Module, words, precision: str) -> dict:
+def describe(
+    source: Source, module: torch.nn.Module, reference: torch.nn.Module, words, precision: str
+) -> dict:
     config = source.config
     if source.family == "gpt2":
         heads = kv_heads = config.n_head
@@ -84,7 +104,9 @@ def describe(source: Source, module: torch.nn.Module, words, precision: str) -> 
         "shape": {
             "layers": layers, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim,
             "width": width, "vocab": config.vocab_size,
-            "parameters": sum(p.numel() for p in unique(module)),
+            "parameters": sum(
+                p.numel() for n, p in reference.named_parameters() if not n.startswith("pooler.")
+            ),
         },
         "context_tokens": context,
     }
@@ -104,14 +126,6 @@ def describe(source: Source, module: torch.nn.Module, words, precision: str) -> 
     metadata["weights_sha256"] = weights_sha256(module)
     metadata["fingerprint"] = fingerprint(module, architecture, words, precision)
     return metadata
-
-
-def unique(module: torch.nn.Module) -> list[torch.Tensor]:
-    """Weights, tied ones once."""
-    seen = {}
-    for _, tensor in named_tensors(module):
-        seen[tensor.data_ptr()] = tensor
-    return list(seen.values())
 
 
 def named_tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
@@ -172,10 +186,7 @@ def language_model_parity(lm, reference, metadata: dict) -> dict:
     )
     expected = reference(ids[None]).logits[0]
 
-    lm.prepare(BLOCK_TOKENS, True)
-    capacity = -(-(length + GREEDY_TOKENS) // BLOCK_TOKENS) * BLOCK_TOKENS
-    size = [shape["layers"], shape["kv_heads"], capacity, shape["head_dim"]]
-    keys, values = torch.zeros(size), torch.zeros(size)
+    keys, values = buffer(shape, length + GREEDY_TOKENS)
     found = lm.all_logits(ids, 0, keys, values)
     gap = (found - expected).abs().max().item()
     if not gap <= LOGIT_TOLERANCE:
@@ -201,8 +212,48 @@ def language_model_parity(lm, reference, metadata: dict) -> dict:
     }
 
 
+def buffer(shape: dict, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    capacity = -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+    size = [shape["layers"], shape["kv_heads"], capacity, shape["head_dim"]]
+    return torch.zeros(size), torch.zeros(size)
+
+
+def judge(lm, reference, words, metadata: dict) -> dict:
+    """The next-token distributions of a reduced precision against fp32's, on the project's prompts:
+    prose, chat, lists and code that no weight was fitted to."""
+    texts = {}
+    for file in sorted(PROMPTS.glob("*.jsonl")):
+        for line in file.read_text().splitlines():
+            texts.setdefault(json.loads(line)["text"])
+    shape, window = metadata["shape"], min(JUDGED_WINDOW, metadata["context_tokens"])
+    ids = [token for text in texts for token in words.encode(text)][:JUDGED_TOKENS]
+    divergence, agree = [], []
+    for start in range(0, len(ids), window):
+        piece = torch.tensor(ids[start : start + window])
+        keys, values = buffer(shape, len(piece))
+        expected = reference(piece[None]).logits[0].log_softmax(-1)
+        found = lm.all_logits(piece, 0, keys, values).log_softmax(-1)
+        divergence.append((expected.exp() * (expected - found)).sum(-1))
+        agree.append((expected.argmax(-1) == found.argmax(-1)).float())
+    result = {
+        "judged_tokens": len(ids), "kl_mean": torch.cat(divergence).mean().item(),
+        "top1": torch.cat(agree).mean().item(),
+    }
+    floor = TOP1_FLOOR[metadata["precision"]]
+    if not (
+        result["judged_tokens"] >= 4000
+        and result["kl_mean"] <= KL_CEILING
+        and result["top1"] >= floor
+    ):
+        raise Different(
+            f"{metadata['precision']} is too far from fp32: over {len(ids)} tokens (4000 needed) the "
+            f"mean KL divergence is {result['kl_mean']:.4f} (allowed {KL_CEILING}), top-1 agreement "
+            f"{result['top1']:.3f} (required {floor})"
+        )
+    return result
+
+
 def encoder_parity(encoder, reference, words, context: int) -> dict:
-    encoder.prepare(True)
     texts = [
         "How do I reset my password?", "photosynthesis",
         "The committee met on Tuesday. It agreed to publish the report before the end of the year, "

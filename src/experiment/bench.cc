@@ -131,7 +131,7 @@ class Bench {
       }
       return watch.ElapsedMs();
     });
-    Row("model load", "read, build, pack", load_ms, read_ms, "ms", false);
+    Row("model load", "archive to ready", load_ms, read_ms, "ms", false);
   }
 
   void Prefill() {

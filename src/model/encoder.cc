@@ -15,7 +15,7 @@ Encoder::Encoder(const std::filesystem::path& path)
       impl_(std::make_unique<Impl>(Impl{LoadModule(path.string())})) {
   TorchCall("cannot prepare " + path.string(), Error::Kind::kIncompatible, [&] {
     const c10::InferenceMode inference;
-    return impl_->module.run_method("prepare", true);
+    return impl_->module.run_method("prepare", KernelsFor(info_) != kTorchKernels);
   });
 }
 

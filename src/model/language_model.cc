@@ -20,13 +20,13 @@ LanguageModel::LanguageModel(const std::filesystem::path& path, const LanguageMo
       impl_(std::make_unique<Impl>(Impl{LoadModule(path.string())})) {
   TorchCall("cannot prepare " + path.string(), Error::Kind::kIncompatible, [&] {
     const c10::InferenceMode inference;
-    // Before packing, which empties the plain weights.
-    for (const auto& buffer : impl_->module.named_buffers()) {
-      if (buffer.name.starts_with("layers.0.") && buffer.value.dim() == 2) {
-        layer_shapes_.emplace_back(buffer.value.size(0), buffer.value.size(1));
-      }
+    for (const auto& part :
+         impl_->module.attr("layers").toModule().attr("0").toModule().children()) {
+      if (!part.hasattr("panels")) continue;
+      layer_shapes_.emplace_back(part.attr("outputs").toInt(), part.attr("inputs").toInt());
     }
-    return impl_->module.run_method("prepare", options.block_tokens, options.pack);
+    kernel_path_ = options.kernels ? KernelsFor(info_) : kTorchKernels;
+    return impl_->module.run_method("prepare", options.block_tokens, kernel_path_ != kTorchKernels);
   });
 }
 

@@ -11,6 +11,7 @@
 #include <set>
 #include <thread>
 
+#include "kernels/kernels.h"
 #include "torch_call.h"
 
 namespace kvr::model {
@@ -54,6 +55,13 @@ Runtime DescribeRuntime() {
           .instruction_set = at::get_cpu_capability(),
           .threads = at::get_num_threads(),
           .libtorch_version = TORCH_VERSION};
+}
+
+std::string KernelsFor(const ArchiveInfo& info) {
+  const kernels::Kernels* kernels = kernels::Best();
+  // Whole vectors only.
+  const bool fits = info.head_dim % 16 == 0 && info.width % 16 == 0;
+  return kernels != nullptr && fits ? kernels->name : kTorchKernels;
 }
 
 torch::jit::Module LoadModule(const std::string& path) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kvr/base/error.h"
+#include "kvr/model/archive.h"
 
 namespace kvr::model {
 
@@ -34,5 +35,9 @@ auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
 
 // Loads an archive's module on the CPU.
 torch::jit::Module LoadModule(const std::string& path);
+
+inline constexpr char kTorchKernels[] = "torch";
+// The kernels that run a network of this shape on this CPU: their name, or kTorchKernels.
+std::string KernelsFor(const ArchiveInfo& info);
 
 }  // namespace kvr::model

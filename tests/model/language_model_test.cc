@@ -35,9 +35,9 @@ INSTANTIATE_TEST_SUITE_P(Families, LanguageModelTest, ::testing::Values("tiny-gp
                          });
 
 TEST_P(LanguageModelTest, RestartingAtABlockEdgeChangesNoBit) {
-  for (const bool pack : {true, false}) {
-    SCOPED_TRACE(pack);
-    LanguageModel model(TinyModel(GetParam()), {.block_tokens = 16, .pack = pack});
+  for (const bool kernels : {true, false}) {
+    SCOPED_TRACE(kernels);
+    LanguageModel model(TinyModel(GetParam()), {.block_tokens = 16, .kernels = kernels});
     const Tokens ids = Ids(41);
     const std::span<const Token> all(ids);
     KvBuffer whole = model.NewBuffer(41), restarted = model.NewBuffer(41);
@@ -129,7 +129,7 @@ TEST(ArchiveTest, SaysWhatIsWrongWithAFile) {
 TEST(ArchiveTest, AnotherFormatVersionIsIncompatible) {
   SetUpRuntime(2);
   std::string bytes = ReadFile(TinyModel("tiny-gpt2"));
-  const std::string field = "\"format_version\": 1";
+  const std::string field = "\"format_version\": 2";
   const std::size_t at = bytes.find(field);
   ASSERT_NE(at, std::string::npos) << "extra files are stored uncompressed";
   bytes[at + field.size() - 1] = '7';

@@ -26,7 +26,7 @@ struct CacheKey {
   std::string instruction_set;  // in use, not merely present: "avx512"
   std::uint32_t threads = 1;
   std::string libtorch_version;
-  std::string kernel_path;  // how the linear layers run: "packed", "plain"
+  std::string kernel_path;  // how the linear layers run: "avx512", "avx2", "torch"
 
   // The canonical text: JSON, names in alphabetical order, no spaces. Its bytes are the contents of
   // key.json and what Hash() hashes, so `sha256sum key.json` prints the folder's name.

@@ -11,14 +11,14 @@
 
 namespace kvr::model {
 
-inline constexpr int kArchiveFormatVersion = 1;
+inline constexpr int kArchiveFormatVersion = 2;
 
 struct ArchiveInfo {
   std::filesystem::path path;
   std::string kind;    // "language_model" or "encoder"
   std::string family;  // "gpt2", "llama" or "bert"
   std::string name;
-  std::string precision;    // "fp32"
+  std::string precision;    // of the weights: "fp32", "bf16" or "int8"
   std::string fingerprint;  // SHA-256 in hex
   int layers = 0, heads = 0, kv_heads = 0, head_dim = 0, width = 0, vocab = 0;
   std::int64_t parameters = 0;

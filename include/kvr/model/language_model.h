@@ -20,7 +20,7 @@ namespace kvr::model {
 
 struct LanguageModelOptions {
   int block_tokens = 128;
-  bool pack = true;  // oneDNN-packed weights: the faster kernels, and those whose rows are exact
+  bool kernels = true;  // the program's own, where the CPU and the model's shape allow them
 };
 
 // Whether rows depend on how a block is cut, on this machine, with this model.
@@ -32,7 +32,7 @@ struct Probe {
 
 class LanguageModel {
  public:
-  // Loads and packs the weights. Throws as ReadArchiveInfo does, and kResource.
+  // Loads the weights. Throws as ReadArchiveInfo does, and kResource.
   LanguageModel(const std::filesystem::path& path, const LanguageModelOptions& options);
   ~LanguageModel();
   LanguageModel(const LanguageModel&) = delete;
@@ -43,7 +43,8 @@ class LanguageModel {
   // The linear layers of one transformer layer, and the output head.
   [[nodiscard]] const std::vector<LinearShape>& layer_shapes() const { return layer_shapes_; }
   [[nodiscard]] LinearShape head_shape() const { return {info_.vocab, info_.width}; }
-  [[nodiscard]] std::string kernel_path() const { return options_.pack ? "packed" : "plain"; }
+  // What computes: "avx512" or "avx2", the program's own kernels, or "torch".
+  [[nodiscard]] const std::string& kernel_path() const { return kernel_path_; }
 
   // A buffer for `tokens` tokens, its capacity rounded up to a block edge.
   [[nodiscard]] KvBuffer NewBuffer(int tokens) const;
@@ -58,8 +59,8 @@ class LanguageModel {
   // As Prefill, with the logits of every token: [ids.size(), vocab], row by row.
   std::vector<float> PrefillAllLogits(std::span<const Token> ids, int past, KvBuffer& buffer);
 
-  // One decode step at position `past`. The keys and values that it writes are not bit for bit
-  // those of Prefill and must not be stored (design law 1).
+  // One decode step at position `past`. With torch's kernels the keys and values that it writes are
+  // not bit for bit those of Prefill, so nobody stores them (design law 1).
   std::vector<float> Decode(Token id, int past, KvBuffer& buffer);
 
   // Cuts a piece of pseudo-random ids in the second block at several depths, one row and odd counts
@@ -76,6 +77,7 @@ class LanguageModel {
   LanguageModelOptions options_;
   std::unique_ptr<Impl> impl_;
   std::vector<LinearShape> layer_shapes_;
+  std::string kernel_path_;
 };
 
 }  // namespace kvr::model

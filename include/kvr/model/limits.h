@@ -18,8 +18,9 @@ namespace kvr::model {
 // A linear layer's weight: outputs, inputs.
 using LinearShape = std::pair<std::int64_t, std::int64_t>;
 
-// Floating-point operations per second of oneDNN-packed fp32 linear layers at `rows` rows: the
-// shapes one after the other, each with a weight of its own. Best of several passes.
+// Floating-point operations per second of fp32 linear layers at `rows` rows, each shape by the
+// faster of libtorch's two ways (MKL, and oneDNN with packed weights), its weights read from
+// memory; each the best of several passes. The program's own kernels are measured against this.
 [[nodiscard]] double MeasureGemmRate(const std::vector<LinearShape>& shapes, int rows);
 
 }  // namespace kvr::model

@@ -1,0 +1,81 @@
+// Compiled with AVX2 and FMA switched on: what is inline here must stay here.
+#include <immintrin.h>
+
+#include "instruction_sets.h"
+
+namespace kvr::model::kernels {
+
+namespace {
+
+constexpr int kLanes = 8;
+constexpr int kRowTile = 6;      // 12 sums, 2 panels' vectors, 1 broadcast: 15 of 16 registers
+constexpr int kRowTileInt8 = 2;  // 4 integer and 4 float sums, and what Dot needs
+constexpr int kKeyTile = 6;
+constexpr int kValueRows = 3;
+constexpr int kValueVectors = 4;
+
+using Vec = __m256;
+using IntVec = __m256i;
+using Mask = __m256;
+
+inline Vec Load(const float* p) { return _mm256_loadu_ps(p); }
+// bf16 is the upper half of a float.
+inline Vec Load(const std::uint16_t* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+inline void Store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
+inline Vec Set(float x) { return _mm256_set1_ps(x); }
+inline Vec Fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+inline Vec Add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+inline Vec Sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
+inline Vec Mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+inline Vec Div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
+inline Vec Max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec Min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+inline Vec Abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), a); }
+inline Vec Round(Vec a) {
+  return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+inline Mask Less(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+inline Vec Select(Mask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, m); }
+inline float Sum(Vec a) {
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+inline float Largest(Vec a) {
+  __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+// a * 2^n for whole n of -126 to 127.
+inline Vec Scale(Vec a, Vec n) {
+  const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+  return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+}
+
+inline IntVec LoadInt(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline IntVec SetInt(std::int32_t x) { return _mm256_set1_epi32(x); }
+inline Vec ToFloat(IntVec a) { return _mm256_cvtepi32_ps(a); }
+inline IntVec ToInt(Vec a) { return _mm256_cvtps_epi32(a); }
+inline void StoreInt(std::int32_t* p, IntVec a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a);
+}
+// c + the dot products of four unsigned bytes of a and four signed bytes of b, lane by lane: even
+// and odd bytes widened to 16 bits, since the 8-bit product saturates.
+inline IntVec Dot(IntVec c, IntVec a, IntVec b) {
+  const __m256i low = _mm256_set1_epi16(0xff);
+  const __m256i even =
+      _mm256_madd_epi16(_mm256_and_si256(a, low), _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8));
+  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(a, 8), _mm256_srai_epi16(b, 8));
+  return _mm256_add_epi32(c, _mm256_add_epi32(even, odd));
+}
+
+}  // namespace
+
+#include "body.inc"
+
+const Kernels kAvx2 = MakeKernels("avx2");
+
+}  // namespace kvr::model::kernels

@@ -1,0 +1,85 @@
+// The networks' arithmetic on the CPU, written so that a row's bits depend on nothing but the row:
+// every output is one chain of fused multiply-adds in a fixed order, however many rows are computed
+// with it, and attention reads each row's own keys only. Recycling at any depth, and decoding, are
+// thereby exact by construction; LanguageModel::RunProbe checks it all the same.
+//
+// Built once for each instruction set from body.inc; Best() picks at run time. Calls run on the
+// caller's thread; ops.cc divides the work.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvr::model::kernels {
+
+// A weight [outputs, inputs] lies in panels of this many outputs, the last one filled with zeros:
+// fp32 and bf16 as [panel][input][output in panel], int8 as
+// [panel][input / 4][output in panel][4 inputs].
+inline constexpr int kPanel = 32;
+// int8: so many inputs of one output share a scale; as many of one row of the left side, too.
+inline constexpr int kGroup = 32;
+
+enum class WeightType { kFp32, kBf16, kInt8 };
+
+enum class Activation {
+  kNone,
+  kGeluTanh,  // GPT-2
+  kGelu,      // BERT
+  // Of each panel, the first half is the gate g and the second u: silu(g) * u, half as wide.
+  kSiluMultiply,
+};
+
+// out = activation(x W^T + bias) + residual
+struct Linear {
+  const float* x;  // [rows, inputs]
+  int rows, inputs, outputs;
+  WeightType type;
+  const void* weight;
+  const float* scales;          // int8: [panel][group][output in panel]
+  const std::int32_t* offsets;  // int8, as scales: -128 times the sum of the group's weights
+  const float* bias;            // [outputs], or null
+  const float* residual;        // as out, or null
+  float* out;                   // [rows, outputs], or half as wide
+  Activation activation;
+  std::byte* packed_x;  // PackedBytes() of scratch, shared by all threads
+};
+
+// Causal attention of rows past..past+count-1 over one layer's keys and values.
+struct Attention {
+  float* qkv;  // [count, heads + 2 * kv_heads, head_dim]; queries and keys are rotated in place
+  const float *cos, *sin;  // rows past.. of [*, head_dim]; null: no rotation
+  float *keys, *values;    // [kv_heads, capacity, head_dim]
+  float* out;              // [count, heads, head_dim]
+  int heads, kv_heads, head_dim, capacity, past, count;
+  bool causal;  // else every row sees all `past + count` keys
+};
+
+struct Kernels {
+  const char* name;
+  int query_tile;  // queries (heads of a group times rows) that AttendTile takes
+
+  // Scratch for the left side of a product: for all of it, and for one thread.
+  std::size_t (*packed_bytes)(const Linear&);
+  std::size_t (*panel_scratch_bytes)(const Linear&);
+  int (*row_tiles)(const Linear&);
+  // First every tile of rows is packed, then every panel can be computed.
+  void (*pack_rows)(const Linear&, int tile);
+  void (*panel)(const Linear&, int panel, std::byte* scratch);
+
+  // out[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]; without bias, RMSNorm.
+  void (*norm)(const float* x, int width, const float* weight, const float* bias, float eps,
+               float* out);
+
+  // First every row is stored, then every tile can be attended.
+  void (*store_row)(const Attention&, int row);
+  std::size_t (*attend_scratch_bytes)(const Attention&);
+  void (*attend_tile)(const Attention&, int kv_head, int tile, std::byte* scratch);
+
+  // Row `id` of a packed weight, as floats.
+  void (*unpack_row)(const Linear&, std::int64_t id, float* out);
+};
+
+// The kernels for this CPU, or null when it lacks AVX2 and FMA.
+[[nodiscard]] const Kernels* Best();
+
+}  // namespace kvr::model::kernels

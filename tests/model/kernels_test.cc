@@ -1,0 +1,359 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "../../src/model/kernels/instruction_sets.h"
+#include "kvr/model/language_model.h"
+#include "kvr/model/runtime.h"
+#include "testing.h"
+
+namespace kvr::model::kernels {
+namespace {
+
+using testing::BitwiseEqual;
+
+// For test names, which must not change from run to run.
+[[maybe_unused]] void PrintTo(const Kernels* kernels, std::ostream* out) { *out << kernels->name; }
+
+std::vector<const Kernels*> KernelsHere() {
+  std::vector<const Kernels*> found;
+#ifdef __x86_64__
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kAvx2);
+  if (Best() == &kAvx512) found.push_back(&kAvx512);
+#endif
+  return found;
+}
+
+class KernelsTest : public ::testing::TestWithParam<const Kernels*> {
+ protected:
+  std::vector<float> Random(std::size_t count) {
+    std::normal_distribution<float> normal;
+    std::vector<float> values(count);
+    for (float& value : values) value = normal(random_);
+    return values;
+  }
+  std::mt19937 random_{1};
+};
+
+INSTANTIATE_TEST_SUITE_P(InstructionSets, KernelsTest, ::testing::ValuesIn(KernelsHere()),
+                         [](const auto& which) { return std::string(which.param->name); });
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(KernelsTest);
+
+// A weight in panels, with what int8 needs, and its exact values [outputs, inputs].
+struct Weight {
+  WeightType type;
+  int outputs, inputs;
+  std::vector<float> exact;
+  std::vector<std::byte> panels;
+  std::vector<float> scales;
+  std::vector<std::int32_t> offsets;
+};
+
+Weight MakeWeight(WeightType type, int outputs, int inputs, std::vector<float> values) {
+  Weight weight{type, outputs, inputs, std::move(values), {}, {}, {}};
+  const int panels = (outputs + kPanel - 1) / kPanel;
+  const std::size_t count = static_cast<std::size_t>(panels) * kPanel * inputs;
+  const std::size_t size = type == WeightType::kFp32 ? 4 : type == WeightType::kBf16 ? 2 : 1;
+  weight.panels.resize(count * size);
+  weight.scales.resize(count / kGroup);
+  weight.offsets.resize(count / kGroup);
+  for (int n = 0; n < outputs; ++n) {
+    for (int k = 0; k < inputs; ++k) {
+      float& value = weight.exact[static_cast<std::size_t>(n * inputs + k)];
+      const int panel = n / kPanel, column = n % kPanel;
+      const std::size_t at = static_cast<std::size_t>((panel * inputs + k) * kPanel + column);
+      if (type == WeightType::kFp32) {
+        std::memcpy(&weight.panels[at * 4], &value, 4);
+      } else if (type == WeightType::kBf16) {
+        std::uint32_t bits;
+        std::memcpy(&bits, &value, 4);
+        bits &= 0xffff0000;
+        std::memcpy(&value, &bits, 4);
+        std::memcpy(&weight.panels[at * 2], reinterpret_cast<const std::byte*>(&bits) + 2, 2);
+      } else {
+        // Scales of 1/16, so that every value is a whole multiple of it.
+        const auto whole =
+            static_cast<std::int8_t>(std::lround(std::clamp(value * 16, -127.F, 127.F)));
+        value = static_cast<float>(whole) / 16;
+        const std::size_t byte = static_cast<std::size_t>(
+            ((panel * (inputs / 4) + k / 4) * kPanel + column) * 4 + k % 4);
+        std::memcpy(&weight.panels[byte], &whole, 1);
+        const std::size_t group =
+            static_cast<std::size_t>((panel * (inputs / kGroup) + k / kGroup) * kPanel + column);
+        weight.scales[group] = 1.F / 16;
+        weight.offsets[group] -= 128 * whole;
+      }
+    }
+  }
+  return weight;
+}
+
+// Runs the kernels as ops.cc does, on one thread.
+std::vector<float> RunLinear(const Kernels& kernels, const Weight& weight,
+                             const std::vector<float>& x, const float* bias, const float* residual,
+                             Activation activation) {
+  const int rows = static_cast<int>(x.size()) / weight.inputs;
+  const int width = activation == Activation::kSiluMultiply ? weight.outputs / 2 : weight.outputs;
+  std::vector<float> out(static_cast<std::size_t>(rows * width));
+  Linear layer{.x = x.data(),
+               .rows = rows,
+               .inputs = weight.inputs,
+               .outputs = weight.outputs,
+               .type = weight.type,
+               .weight = weight.panels.data(),
+               .scales = weight.scales.data(),
+               .offsets = weight.offsets.data(),
+               .bias = bias,
+               .residual = residual,
+               .out = out.data(),
+               .activation = activation,
+               .packed_x = nullptr};
+  std::vector<std::byte> packed(kernels.packed_bytes(layer));
+  std::vector<std::byte> scratch(kernels.panel_scratch_bytes(layer));
+  layer.packed_x = packed.data();
+  for (int tile = 0; tile < kernels.row_tiles(layer); ++tile) kernels.pack_rows(layer, tile);
+  const int panels = (weight.outputs + kPanel - 1) / kPanel;
+  for (int panel = 0; panel < panels; ++panel) kernels.panel(layer, panel, scratch.data());
+  return out;
+}
+
+double Activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kGelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2)));
+    case Activation::kNone:
+    case Activation::kSiluMultiply:
+      break;
+  }
+  return x;
+}
+
+TEST_P(KernelsTest, LinearLayersAreTheProductAtEveryShape) {
+  for (const WeightType type : {WeightType::kFp32, WeightType::kBf16, WeightType::kInt8}) {
+    for (const auto& [outputs, inputs] : {std::pair{1, 32}, {33, 64}, {100, 96}, {64, 160}}) {
+      const Weight weight =
+          MakeWeight(type, outputs, inputs, Random(static_cast<std::size_t>(outputs * inputs)));
+      const std::vector<float> bias = Random(static_cast<std::size_t>(outputs));
+      for (const int rows : {1, 2, 5, 13, 14, 15, 29, 64}) {
+        SCOPED_TRACE(::testing::Message() << static_cast<int>(type) << ": " << rows << " x "
+                                          << inputs << " -> " << outputs);
+        const std::vector<float> x = Random(static_cast<std::size_t>(rows * inputs));
+        const std::vector<float> residual = Random(static_cast<std::size_t>(rows * outputs));
+        for (const Activation activation :
+             {Activation::kNone, Activation::kGeluTanh, Activation::kGelu}) {
+          const std::vector<float> found =
+              RunLinear(*GetParam(), weight, x, bias.data(), residual.data(), activation);
+          for (int r = 0; r < rows; ++r) {
+            for (int n = 0; n < outputs; ++n) {
+              double sum = bias[static_cast<std::size_t>(n)], size = 0;
+              for (int k = 0; k < inputs; ++k) {
+                const double w = weight.exact[static_cast<std::size_t>(n * inputs + k)];
+                sum += x[static_cast<std::size_t>(r * inputs + k)] * w;
+                size += std::abs(w);
+              }
+              const std::size_t at = static_cast<std::size_t>(r * outputs + n);
+              // int8: half a step of the largest magnitude, below 5, for every weight.
+              const double allowed = type == WeightType::kInt8 ? size * 5 / 127 / 2 : 2e-5;
+              ASSERT_NEAR(found[at], Activate(activation, sum) + residual[at], allowed * 1.13);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, GatedLayersMultiply) {
+  const int inputs = 32, inner = 48;
+  std::vector<float> gate = Random(inner * inputs), up = Random(inner * inputs), mixed;
+  for (int first = 0; first < inner; first += kPanel / 2) {
+    for (const std::vector<float>* part : {&gate, &up}) {
+      mixed.insert(mixed.end(), part->begin() + first * inputs,
+                   part->begin() + (first + kPanel / 2) * inputs);
+    }
+  }
+  const Weight weight = MakeWeight(WeightType::kFp32, 2 * inner, inputs, mixed);
+  const std::vector<float> x = Random(3 * inputs);
+  const std::vector<float> found =
+      RunLinear(*GetParam(), weight, x, nullptr, nullptr, Activation::kSiluMultiply);
+  for (int r = 0; r < 3; ++r) {
+    for (int n = 0; n < inner; ++n) {
+      double g = 0, u = 0;
+      for (int k = 0; k < inputs; ++k) {
+        const double value = x[static_cast<std::size_t>(r * inputs + k)];
+        g += value * gate[static_cast<std::size_t>(n * inputs + k)];
+        u += value * up[static_cast<std::size_t>(n * inputs + k)];
+      }
+      EXPECT_NEAR(found[static_cast<std::size_t>(r * inner + n)], g / (1 + std::exp(-g)) * u, 2e-4);
+    }
+  }
+}
+
+// What exactness at every depth rests on.
+TEST_P(KernelsTest, ARowsBitsDoNotDependOnTheRowsBesideIt) {
+  for (const WeightType type : {WeightType::kFp32, WeightType::kBf16, WeightType::kInt8}) {
+    const Weight weight = MakeWeight(type, 70, 96, Random(70 * 96));
+    const std::vector<float> x = Random(61 * 96);
+    const std::vector<float> whole =
+        RunLinear(*GetParam(), weight, x, nullptr, nullptr, Activation::kGeluTanh);
+    for (int first = 0; first < 61; ++first) {
+      for (const int rows : {1, 3, 61 - first}) {
+        if (first + rows > 61) continue;
+        const std::vector<float> part(x.begin() + first * 96, x.begin() + (first + rows) * 96);
+        const std::vector<float> found =
+            RunLinear(*GetParam(), weight, part, nullptr, nullptr, Activation::kGeluTanh);
+        ASSERT_EQ(std::memcmp(found.data(), whole.data() + first * 70, found.size() * 4), 0)
+            << "rows " << first << " to " << first + rows;
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, QuantizingZerosGivesZeros) {
+  const Weight weight = MakeWeight(WeightType::kInt8, 32, 64, Random(32 * 64));
+  for (const float y : RunLinear(*GetParam(), weight, std::vector<float>(64, 0.F), nullptr, nullptr,
+                                 Activation::kNone)) {
+    EXPECT_EQ(y, 0);
+  }
+}
+
+TEST_P(KernelsTest, NormsAreLayerNormAndRmsNorm) {
+  for (const int width : {16, 48, 96, 576}) {
+    const auto count = static_cast<std::size_t>(width);
+    const std::vector<float> x = Random(count), weight = Random(count), bias = Random(count);
+    for (const bool centered : {true, false}) {
+      std::vector<float> found(count);
+      GetParam()->norm(x.data(), width, weight.data(), centered ? bias.data() : nullptr, 1e-5F,
+                       found.data());
+      double mean = 0, squares = 0;
+      for (const float v : x) mean += centered ? static_cast<double>(v) / width : 0;
+      for (const float v : x) squares += (v - mean) * (v - mean) / width;
+      for (std::size_t i = 0; i < count; ++i) {
+        const double expected = (x[i] - mean) / std::sqrt(squares + 1e-5) * weight[i];
+        EXPECT_NEAR(found[i], expected + (centered ? bias[i] : 0), 1e-5);
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, AttentionIsSoftmaxOverWhatARowSees) {
+  for (const auto& [heads, kv_heads, dim] : {std::tuple{4, 4, 16}, {6, 2, 64}, {3, 1, 80}}) {
+    for (const auto& [past, count] : {std::pair{0, 1}, {0, 37}, {21, 9}, {40, 1}}) {
+      for (const bool causal : {true, false}) {
+        SCOPED_TRACE(::testing::Message() << heads << "/" << kv_heads << " of " << dim << ", "
+                                          << past << " + " << count << (causal ? " causal" : ""));
+        const int capacity = 64, width = (heads + 2 * kv_heads) * dim;
+        std::vector<float> qkv = Random(static_cast<std::size_t>(count * width));
+        std::vector<float> keys = Random(static_cast<std::size_t>(kv_heads * capacity * dim));
+        std::vector<float> values = Random(keys.size());
+        std::vector<float> out(static_cast<std::size_t>(count * heads * dim));
+        Attention at{.qkv = qkv.data(),
+                     .cos = nullptr,
+                     .sin = nullptr,
+                     .keys = keys.data(),
+                     .values = values.data(),
+                     .out = out.data(),
+                     .heads = heads,
+                     .kv_heads = kv_heads,
+                     .head_dim = dim,
+                     .capacity = capacity,
+                     .past = past,
+                     .count = count,
+                     .causal = causal};
+        for (int row = 0; row < count; ++row) GetParam()->store_row(at, row);
+        std::vector<std::byte> scratch(GetParam()->attend_scratch_bytes(at));
+        const int queries = count * (heads / kv_heads);
+        for (int tile = 0; tile * GetParam()->query_tile < queries; ++tile) {
+          for (int head = 0; head < kv_heads; ++head) {
+            GetParam()->attend_tile(at, head, tile, scratch.data());
+          }
+        }
+        for (int row = 0; row < count; ++row) {
+          for (int h = 0; h < heads; ++h) {
+            const int seen = causal ? past + row + 1 : past + count;
+            const float* q = &qkv[static_cast<std::size_t>(row * width + h * dim)];
+            const std::ptrdiff_t first = h / (heads / kv_heads) * capacity * dim;
+            std::vector<double> weights;
+            double sum = 0;
+            for (int k = 0; k < seen; ++k) {
+              double score = 0;
+              for (int d = 0; d < dim; ++d) {
+                score += q[d] * keys[static_cast<std::size_t>(first + k * dim + d)];
+              }
+              weights.push_back(std::exp(score / std::sqrt(dim)));
+              sum += weights.back();
+            }
+            for (int d = 0; d < dim; ++d) {
+              double expected = 0;
+              for (int k = 0; k < seen; ++k) {
+                expected += weights[static_cast<std::size_t>(k)] / sum *
+                            values[static_cast<std::size_t>(first + k * dim + d)];
+              }
+              ASSERT_NEAR(out[static_cast<std::size_t>((row * heads + h) * dim + d)], expected,
+                          2e-5);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(KernelModelTest, KernelsAgreeWithTorchAtEveryPrecision) {
+  SetUpRuntime(2);
+  if (Best() == nullptr) GTEST_SKIP() << "this CPU runs torch's kernels only";
+  for (const char* name : {"tiny-gpt2", "tiny-llama", "tiny-random", "tiny-llama-bf16"}) {
+    SCOPED_TRACE(name);
+    LanguageModel ours(testing::TinyModel(name), {.block_tokens = 16});
+    LanguageModel torch(testing::TinyModel(name), {.block_tokens = 16, .kernels = false});
+    EXPECT_EQ(ours.kernel_path(), Best()->name);
+    EXPECT_EQ(torch.kernel_path(), "torch");
+    EXPECT_EQ(ours.layer_shapes(), torch.layer_shapes());
+    Tokens ids(45);
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<Token>(7 * i % 300);
+    KvBuffer a = ours.NewBuffer(45), b = torch.NewBuffer(45);
+    const std::vector<float> found = ours.PrefillAllLogits(ids, 0, a);
+    const std::vector<float> expected = torch.PrefillAllLogits(ids, 0, b);
+    ASSERT_EQ(found.size(), expected.size());
+    double largest = 0;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      ASSERT_NEAR(found[i], expected[i], 2e-4);
+      largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
+    }
+    EXPECT_GT(largest, 0.1);
+  }
+}
+
+TEST(KernelModelTest, EveryCutAndEveryDecodeStepGivesTheSameBits) {
+  SetUpRuntime(2);
+  if (Best() == nullptr) GTEST_SKIP() << "this CPU runs torch's kernels only";
+  for (const char* name : {"tiny-gpt2", "tiny-llama", "tiny-llama-bf16", "tiny-llama-int8"}) {
+    LanguageModel model(testing::TinyModel(name), {.block_tokens = 16});
+    Tokens ids(45);
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<Token>(11 * i % 300);
+    const std::span<const Token> all(ids);
+    KvBuffer whole = model.NewBuffer(45);
+    const std::vector<float> expected = model.Prefill(all, 0, whole);
+    for (std::size_t cut = 1; cut < ids.size(); ++cut) {
+      SCOPED_TRACE(::testing::Message() << name << ", cut at " << cut);
+      KvBuffer buffer = model.NewBuffer(45);
+      (void)model.Prefill(all.first(cut), 0, buffer);
+      EXPECT_TRUE(
+          BitwiseEqual(model.Prefill(all.subspan(cut), static_cast<int>(cut), buffer), expected));
+      EXPECT_TRUE(buffer.EqualBits(whole, 0, 45));
+    }
+    KvBuffer stepped = model.NewBuffer(45);
+    std::vector<float> last;
+    for (int i = 0; i < 45; ++i) last = model.Decode(ids[static_cast<std::size_t>(i)], i, stepped);
+    EXPECT_TRUE(BitwiseEqual(last, expected));
+    EXPECT_TRUE(stepped.EqualBits(whole, 0, 45));
+  }
+}
+
+}  // namespace
+}  // namespace kvr::model::kernels
