@@ -27,6 +27,7 @@ struct ModelOptions {
   std::string cache_dir = "cache";
   int block_tokens = 128;
   int threads = 0;
+  std::string device = "cpu";
 
   void AddTo(CLI::App* command, bool with_cache);
   // Sets libtorch up and loads the archives. `needs_encoder`: use the default encoder when none is

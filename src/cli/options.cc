@@ -22,6 +22,8 @@ void ModelOptions::AddTo(CLI::App* command, bool with_cache) {
   command->add_option("--threads", threads, "Compute threads (0: physical cores)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
+  command->add_option("--device", device, "Where the language model runs: cpu, cuda or cuda:N")
+      ->capture_default_str();
   if (!with_cache) return;
   command->add_option(
       "-e,--encoder", encoder,
@@ -39,7 +41,9 @@ engine::Generator ModelOptions::Load(bool needs_encoder) const {
   }
   model::SetUpRuntime(threads);
   engine::Generator::Options options{
-      .model = model, .encoder = encoder, .language_model = {.block_tokens = block_tokens}};
+      .model = model,
+      .encoder = encoder,
+      .language_model = {.block_tokens = block_tokens, .device = device}};
   if (encoder.empty() && needs_encoder && std::filesystem::exists(kDefaultEncoder)) {
     options.encoder = kDefaultEncoder;
   }

@@ -55,6 +55,7 @@ cache::CacheKey MakeCacheKey(const model::LanguageModel& language_model) {
                .kv_heads = static_cast<std::uint32_t>(archive.kv_heads),
                .head_dim = static_cast<std::uint32_t>(archive.head_dim)};
   key.block_tokens = static_cast<std::uint32_t>(language_model.block_tokens());
+  key.device = language_model.device();
   key.cpu_model = runtime.cpu_model;
   key.instruction_set = runtime.instruction_set;
   key.threads = static_cast<std::uint32_t>(runtime.threads);
@@ -157,6 +158,7 @@ std::size_t Generator::Recycle(const Request& request, Generation& generation) {
   watch.LapMs();
   const cache::RestoreResult restored =
       store_->Restore(plan, BufferView(), static_cast<int>(key_.threads));
+  buffer_.Upload(0, static_cast<int>(restored.tokens));
   if (restored.tokens < plan.depth) {
     // A bad block leaves its positions unspecified; what attention masks out must be finite.
     buffer_.Clear(static_cast<int>(restored.tokens),
@@ -291,6 +293,7 @@ SaveResult Generator::Save(const std::string& text) {
     entry.pieces_total = static_cast<std::uint32_t>(embedding.pieces_total);
   }
   result.tokens = static_cast<int>(entry.tokens.size());
+  buffer_.Download(0, result.tokens);
   result.put = store_->Put(entry, BufferView(), static_cast<std::uint32_t>(result.tokens));
   result.save_ms = watch.ElapsedMs();
   return result;

@@ -8,7 +8,8 @@
 namespace kvr::model {
 
 struct KvBuffer::Tensors {
-  at::Tensor keys, values;  // [layers, kv_heads, capacity, head_dim]
+  at::Tensor keys, values;            // [layers, kv_heads, capacity, head_dim]
+  at::Tensor host_keys, host_values;  // the same tensors, or on another device their CPU side
 };
 
 }  // namespace kvr::model

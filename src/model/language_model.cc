@@ -20,13 +20,17 @@ LanguageModel::LanguageModel(const std::filesystem::path& path, const LanguageMo
       impl_(std::make_unique<Impl>(Impl{LoadModule(path.string())})) {
   TorchCall("cannot prepare " + path.string(), Error::Kind::kIncompatible, [&] {
     const c10::InferenceMode inference;
+    device_ = DescribeDevice(options.device);
     for (const auto& part :
          impl_->module.attr("layers").toModule().attr("0").toModule().children()) {
       if (!part.hasattr("panels")) continue;
       layer_shapes_.emplace_back(part.attr("outputs").toInt(), part.attr("inputs").toInt());
     }
-    kernel_path_ = options.kernels ? KernelsFor(info_) : kTorchKernels;
-    return impl_->module.run_method("prepare", options.block_tokens, kernel_path_ != kTorchKernels);
+    const bool ours = options.kernels && options.device == "cpu";
+    kernel_path_ = ours ? KernelsFor(info_) : kTorchKernels;
+    impl_->module.run_method("prepare", options.block_tokens, kernel_path_ != kTorchKernels);
+    if (options.device != "cpu") impl_->module.to(c10::Device(options.device));
+    return 0;
   });
 }
 
@@ -34,7 +38,8 @@ LanguageModel::~LanguageModel() = default;
 
 KvBuffer LanguageModel::NewBuffer(int tokens) const {
   const int blocks = (tokens + options_.block_tokens - 1) / options_.block_tokens;
-  return {info_.layers, info_.kv_heads, blocks * options_.block_tokens, info_.head_dim};
+  return {info_.layers, info_.kv_heads, blocks * options_.block_tokens, info_.head_dim,
+          options_.device};
 }
 
 std::vector<float> LanguageModel::Call(const char* method, std::span<const Token> ids, int past,
@@ -46,10 +51,12 @@ std::vector<float> LanguageModel::Call(const char* method, std::span<const Token
     const c10::InferenceMode inference;
     const at::Tensor input = at::from_blob(const_cast<Token*>(ids.data()),
                                            {static_cast<std::int64_t>(ids.size())}, at::kInt)
-                                 .to(at::kLong);
+                                 .to(options_.device, at::kLong);
     const KvBuffer::Tensors& kv = buffer.tensors();
-    const at::Tensor logits =
-        impl_->module.get_method(method)({input, past, kv.keys, kv.values}).toTensor().contiguous();
+    const at::Tensor logits = impl_->module.get_method(method)({input, past, kv.keys, kv.values})
+                                  .toTensor()
+                                  .cpu()
+                                  .contiguous();
     const float* data = logits.const_data_ptr<float>();
     return std::vector<float>(data, data + logits.numel());
   });

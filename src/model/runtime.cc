@@ -2,16 +2,24 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <caffe2/serialize/read_adapter_interface.h>
+#include <dlfcn.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/runtime/profiling_graph_executor_impl.h>
+#include <torch/cuda.h>
 #include <torch/script.h>
 #include <torch/version.h>
 
+#include <array>
+#include <charconv>
 #include <fstream>
+#include <future>
 #include <set>
 #include <thread>
 
+#include "huge_pages.h"
 #include "kernels/kernels.h"
+#include "kvr/base/file.h"
 #include "torch_call.h"
 
 namespace kvr::model {
@@ -25,6 +33,57 @@ std::string CpuModel() {
     if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
   }
   return "unknown";
+}
+
+// An archive whose weights are read by several threads at once: most of the time goes into getting
+// the memory that they come to lie in.
+class ArchiveFile final : public caffe2::serialize::ReadAdapterInterface {
+ public:
+  explicit ArchiveFile(const std::string& path)
+      : path_(path), fd_(OpenForRead(path)), size_(FileSize(fd_.get(), path)) {}
+
+  [[nodiscard]] std::size_t size() const override { return size_; }
+
+  std::size_t read(std::uint64_t at, void* to, std::size_t count, const char*) const override {
+    constexpr std::size_t kPart = std::size_t{1} << 20;
+    if (at >= size_) return 0;
+    count = std::min<std::size_t>(count, size_ - at);
+    const auto threads =
+        std::min<std::size_t>(count / kPart + 1, static_cast<std::size_t>(at::get_num_threads()));
+    const std::size_t share = (count + threads - 1) / threads;
+    std::vector<std::future<void>> parts;
+    for (std::size_t first = 0; first < count; first += share) {
+      parts.push_back(
+          std::async(threads == 1 ? std::launch::deferred : std::launch::async, [=, this] {
+            iovec part{static_cast<std::byte*>(to) + first, std::min(share, count - first)};
+            ReadScattered(fd_.get(), at + first, {&part, 1}, path_);
+          }));
+    }
+    for (std::future<void>& part : parts) part.get();
+    return count;
+  }
+
+ private:
+  const std::string path_;
+  const UniqueFd fd_;
+  const std::size_t size_;
+};
+
+// From the driver itself: libtorch names devices only to those who build with CUDA's headers.
+std::string CudaName(int index) {
+  std::array<char, 256> name = {};
+  void* const driver = ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  const auto call = [&](const char* symbol) {
+    return driver == nullptr ? nullptr : ::dlsym(driver, symbol);
+  };
+  const auto init = reinterpret_cast<int (*)(unsigned)>(call("cuInit"));
+  const auto get = reinterpret_cast<int (*)(int*, int)>(call("cuDeviceGet"));
+  const auto get_name = reinterpret_cast<int (*)(char*, int, int)>(call("cuDeviceGetName"));
+  int device = 0;
+  const bool known = init != nullptr && get != nullptr && get_name != nullptr && init(0) == 0 &&
+                     get(&device, index) == 0 &&
+                     get_name(name.data(), static_cast<int>(name.size()), device) == 0;
+  return known ? name.data() : "unknown";
 }
 
 // Distinct (package, core) pairs; hyper-threads of one core share its arithmetic units.
@@ -57,6 +116,27 @@ Runtime DescribeRuntime() {
           .libtorch_version = TORCH_VERSION};
 }
 
+std::string DescribeDevice(const std::string& device) {
+  if (device == "cpu") return device;
+  int index = 0;
+  if (device != "cuda") {
+    const char* const end = device.data() + device.size();
+    const auto [stop, error] =
+        std::from_chars(device.data() + std::min<std::size_t>(5, device.size()), end, index);
+    if (!device.starts_with("cuda:") || error != std::errc() || stop != end || index < 0) {
+      throw InvalidInput("device: found '" + device + "', expected cpu, cuda or cuda:N");
+    }
+  }
+  const auto devices = static_cast<int>(torch::cuda::device_count());
+  if (index >= devices) {
+    throw InvalidInput(
+        "device: '" + device + "' is not here: libtorch " + TORCH_VERSION + " sees " +
+        std::to_string(devices) + " CUDA devices" +
+        (at::hasCUDA() ? "" : " (this libtorch is a CPU build, or finds no driver)"));
+  }
+  return device + ": " + CudaName(index);
+}
+
 std::string KernelsFor(const ArchiveInfo& info) {
   const kernels::Kernels* kernels = kernels::Best();
   // Whole vectors only.
@@ -66,7 +146,8 @@ std::string KernelsFor(const ArchiveInfo& info) {
 
 torch::jit::Module LoadModule(const std::string& path) {
   return TorchCall("cannot load " + path, Error::Kind::kCorrupt, [&] {
-    torch::jit::Module module = torch::jit::load(path, at::kCPU);
+    const HugePages huge_pages;
+    torch::jit::Module module = torch::jit::load(std::make_shared<ArchiveFile>(path), at::kCPU);
     module.eval();
     return module;
   });

@@ -17,6 +17,8 @@ template <typename Work>
 auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
   try {
     return std::forward<Work>(work)();
+  } catch (const Error&) {
+    throw;  // says already what it is
   } catch (const c10::OutOfMemoryError& error) {
     throw Resource(what + ": out of memory: " + error.what_without_backtrace());
   } catch (const c10::Error& error) {
@@ -35,6 +37,10 @@ auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
 
 // Loads an archive's module on the CPU.
 torch::jit::Module LoadModule(const std::string& path);
+
+// "cpu", or for "cuda" and "cuda:N" the name with the device's own. Throws kInvalidInput for
+// another name, or a device that is not there.
+std::string DescribeDevice(const std::string& device);
 
 inline constexpr char kTorchKernels[] = "torch";
 // The kernels that run a network of this shape on this CPU: their name, or kTorchKernels.

@@ -107,6 +107,17 @@ TEST_P(LanguageModelTest, TheProbeReportsWhatItTried) {
   EXPECT_EQ(probe.exact, probe.first_bad == 0);
 }
 
+TEST(DeviceTest, ADeviceThatIsNotThereOrUnknownIsNamed) {
+  SetUpRuntime(2);
+  std::string message;
+  for (const char* device : {"cuda:99", "tpu", "cuda:", "cuda:x", "cuda:-1", "", "cud"}) {
+    KVR_EXPECT_ERROR(LanguageModel(TinyModel("tiny-gpt2"), {.device = device}), kInvalidInput,
+                     message);
+    EXPECT_NE(message.find("'" + std::string(device) + "'"), std::string::npos) << message;
+  }
+  EXPECT_EQ(LanguageModel(TinyModel("tiny-gpt2"), {}).device(), "cpu");
+}
+
 TEST(ArchiveTest, SaysWhatIsWrongWithAFile) {
   SetUpRuntime(2);
   const TempFolder folder;

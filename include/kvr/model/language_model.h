@@ -20,7 +20,8 @@ namespace kvr::model {
 
 struct LanguageModelOptions {
   int block_tokens = 128;
-  bool kernels = true;  // the program's own, where the CPU and the model's shape allow them
+  std::string device = "cpu";  // or "cuda", "cuda:1"
+  bool kernels = true;         // the program's own, where the CPU and the model's shape allow them
 };
 
 // Whether rows depend on how a block is cut, on this machine, with this model.
@@ -32,7 +33,8 @@ struct Probe {
 
 class LanguageModel {
  public:
-  // Loads the weights. Throws as ReadArchiveInfo does, and kResource.
+  // Loads the weights. Throws as ReadArchiveInfo does, kInvalidInput for a device that is unknown
+  // or not there, and kResource.
   LanguageModel(const std::filesystem::path& path, const LanguageModelOptions& options);
   ~LanguageModel();
   LanguageModel(const LanguageModel&) = delete;
@@ -43,6 +45,8 @@ class LanguageModel {
   // The linear layers of one transformer layer, and the output head.
   [[nodiscard]] const std::vector<LinearShape>& layer_shapes() const { return layer_shapes_; }
   [[nodiscard]] LinearShape head_shape() const { return {info_.vocab, info_.width}; }
+  // "cpu", or a device's name with what it is: "cuda: NVIDIA H200".
+  [[nodiscard]] const std::string& device() const { return device_; }
   // What computes: "avx512" or "avx2", the program's own kernels, or "torch".
   [[nodiscard]] const std::string& kernel_path() const { return kernel_path_; }
 
@@ -77,7 +81,7 @@ class LanguageModel {
   LanguageModelOptions options_;
   std::unique_ptr<Impl> impl_;
   std::vector<LinearShape> layer_shapes_;
-  std::string kernel_path_;
+  std::string kernel_path_, device_;
 };
 
 }  // namespace kvr::model
