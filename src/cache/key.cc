@@ -15,7 +15,7 @@ using nlohmann::json;
 
 std::string CacheKey::ToJson() const {
   const json object = {{"block_tokens", block_tokens},
-                       {"codec", codec},
+                       {"codec", ToString(codec)},
                        {"cpu_model", cpu_model},
                        {"device", device},
                        {"element", ElementName(shape.element_type)},
@@ -40,11 +40,11 @@ CacheKey CacheKey::FromJson(const std::string& text, const std::string& where) {
   try {
     const json object = json::parse(text);
     if (const int version = object.at("format_version"); version != kFormatVersion) {
-      throw Incompatible(where + " has cache format version " + std::to_string(version) +
+      throw Incompatible("found cache format version " + std::to_string(version) +
                          ", this program reads version " + std::to_string(kFormatVersion));
     }
     object.at("block_tokens").get_to(key.block_tokens);
-    object.at("codec").get_to(key.codec);
+    key.codec = CodecFromString(object.at("codec").get<std::string>());
     object.at("cpu_model").get_to(key.cpu_model);
     object.at("device").get_to(key.device);
     object.at("head_dim").get_to(key.shape.head_dim);
@@ -57,6 +57,8 @@ CacheKey CacheKey::FromJson(const std::string& text, const std::string& where) {
     object.at("threads").get_to(key.threads);
   } catch (const json::exception& e) {
     throw Corrupt(where + " is not a cache key: " + e.what());
+  } catch (const Error& e) {
+    throw Incompatible(where + ": " + e.what());
   }
   // Also refuses repeated, unknown and oddly written members.
   if (key.ToJson() != text) throw Corrupt(where + " is not a cache key as this program writes it");
@@ -78,7 +80,6 @@ void CacheKey::Check() const {
   check("head_dim", shape.head_dim);
   check("block_tokens", block_tokens);
   check("threads", threads);
-  if (codec != "raw") throw InvalidInput("cache key: codec is '" + codec + "', expected 'raw'");
 }
 
 std::vector<CacheFolder> ListCacheFolders(const fs::path& cache_dir) {

@@ -39,8 +39,11 @@ SafetensorsHeader FromJson(const std::string& text) {
 }  // namespace
 
 std::uint64_t Tensor::Bytes() const {
-  if (dtype != "F32" && dtype != "I32") throw Corrupt("tensor type '" + dtype + "' is not known");
-  std::uint64_t bytes = 4;
+  std::uint64_t bytes = 0;
+  if (dtype == "F32" || dtype == "I32") bytes = 4;
+  if (dtype == "BF16" || dtype == "F16") bytes = 2;
+  if (dtype == "I8") bytes = 1;
+  if (bytes == 0) throw Corrupt("tensor type '" + dtype + "' is not known");
   for (const std::uint64_t dimension : shape) {
     if (__builtin_mul_overflow(bytes, dimension, &bytes)) {
       throw Corrupt("a tensor's size exceeds 64 bits");

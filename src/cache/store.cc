@@ -505,6 +505,7 @@ RestoreResult Store::Restore(const Plan& plan, const KvBufferView& buffer, int t
     result.bytes += outcome.bytes;
     result.times.read_ns += outcome.times.read_ns;
     result.times.check_ns += outcome.times.check_ns;
+    result.times.decode_ns += outcome.times.decode_ns;
     if (outcome.state == BlockOutcome::State::kMissing) {
       ++result.missing;
       result.limited_by = LimitedBy::kEvicted;
@@ -713,8 +714,8 @@ VerifyReport Store::Verify(bool set_aside) {
     check(path, [&, &hash = hash, &path = path] {
       const UniqueFd fd = OpenForRead(path);
       const BlockHeader header = format_.ReadHeader(fd.get(), path, hash);
-      scratch.resize(header.payload_bytes);
       const auto tokens = static_cast<std::uint32_t>(header.tokens.size());
+      scratch.resize(key_.shape.PayloadBytes(tokens));
       ReadTimes times;
       format_.ReadPayload(fd.get(), path, header,
                           {scratch.data(), scratch.data() + scratch.size() / 2, tokens}, 0, &times);

@@ -47,7 +47,7 @@ void Add(const Options& options) {
   if (generator.encoder() == nullptr) {
     spdlog::warn("no sentence encoder: these entries can be found by policy prefix only");
   }
-  generator.OpenStore(options.model.cache_dir, {});
+  generator.OpenStore(options.model.cache_dir, {}, options.model.codec);
   std::vector<std::vector<std::string>> rows = {
       {"id", "prompt", "tokens", "prefill_ms", "save_ms", "blocks", "shared", "bytes"}};
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
@@ -57,7 +57,7 @@ void Add(const Options& options) {
     generator.ForgetBuffer();
     engine::SaveResult result;
     try {
-      result = generator.Save(batch[i].text);
+      result = generator.Save(batch[i].text, options.model.codec);
     } catch (const Error& error) {
       if (terminal) std::cerr << "\n";
       throw Error(error.kind(), "prompt " + batch[i].id + ": " + error.what() + " (" +
@@ -107,11 +107,12 @@ std::string Age(std::int64_t created_us) {
   return std::to_string(seconds / 86400) + " d";
 }
 
-Json EntryJson(const cache::EntryInfo& entry, const std::string& folder) {
+Json EntryJson(const cache::EntryInfo& entry, const cache::CacheFolder& folder) {
   const cache::EntryRow& row = entry.row;
   return {
       {"id", Hex(row.id)},
-      {"cache_key", folder},
+      {"cache_key", folder.path.filename().string()},
+      {"codec", cache::ToString(folder.key.codec)},
       {"text", row.text},
       {"tokens", row.tokens.size()},
       {"bytes", entry.bytes},
@@ -146,8 +147,9 @@ void List(const Options& options) {
         const std::vector<cache::EntryInfo> list = store.List();
         if (!options.json) {
           std::cout << "cache " << folder.path.filename().string().substr(0, 12) << ": model "
-                    << folder.key.model_fingerprint.substr(0, 12) << ", " << folder.key.device
-                    << ", " << folder.key.instruction_set << ", " << folder.key.threads
+                    << folder.key.model_fingerprint.substr(0, 12) << ", codec "
+                    << cache::ToString(folder.key.codec) << ", " << folder.key.device << ", "
+                    << folder.key.instruction_set << ", " << folder.key.threads
                     << " threads, blocks of " << folder.key.block_tokens << " tokens, "
                     << list.size() << (list.size() == 1 ? " entry\n" : " entries\n");
         }
@@ -155,7 +157,7 @@ void List(const Options& options) {
             {"id", "tokens", "bytes", "blocks", "shared", "age", "hits", "text"}};
         for (const cache::EntryInfo& entry : list) {
           if (options.json) {
-            entries.push_back(EntryJson(entry, folder.path.filename().string()));
+            entries.push_back(EntryJson(entry, folder));
           }
           rows.push_back({Hex(entry.row.id).substr(0, 12), std::to_string(entry.row.tokens.size()),
                           HumanBytes(entry.bytes), std::to_string(entry.blocks),
@@ -197,7 +199,7 @@ void Show(const Options& options) {
   ForMatching(
       options, cache::Store::Mode::kReadOnly,
       [&](const cache::CacheFolder& folder, cache::Store&, const cache::EntryInfo& entry) {
-        Json json = EntryJson(entry, folder.path.filename().string());
+        Json json = EntryJson(entry, folder);
         json["token_ids"] = entry.row.tokens;
         json["chain"] = Json::array();
         for (const Digest& hash : entry.row.chain) json["chain"].push_back(Hex(hash));
@@ -275,6 +277,7 @@ void AddCache(CLI::App& app) {
 
   CLI::App* add = command->add_subcommand("add", "Compute prompts' keys and values and keep them");
   options->model.AddTo(add, true);
+  options->model.AddCodecTo(add);
   add->add_option("prompts", options->prompts, "Prompts; - is standard input");
   add->add_option("--file", options->file, "A text file: one prompt, whole");
   add->add_option("--jsonl", options->jsonl, "Lines of {\"id\": ..., \"text\": ...}");
@@ -282,7 +285,8 @@ void AddCache(CLI::App& app) {
   add->footer(
       "Examples:\n"
       "  kvr cache add 'You are a helpful librarian.'\n"
-      "  kvr cache add --jsonl configs/prompts/paper_cache.jsonl");
+      "  kvr cache add --jsonl configs/prompts/paper_cache.jsonl\n"
+      "  kvr cache add 'You are a helpful librarian.' --codec int8");
   add->callback([options] { Add(*options); });
 
   const auto with_cache = [&](const char* name, const char* what, const char* example) {

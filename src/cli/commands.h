@@ -28,8 +28,11 @@ struct ModelOptions {
   int block_tokens = 128;
   int threads = 0;
   std::string device = "cpu";
+  cache::Codec codec = cache::Codec::kFp32;
 
   void AddTo(CLI::App* command, bool with_cache);
+  // --codec, for commands that open a cache which stays. REQUIRES: this object outlives `command`.
+  void AddCodecTo(CLI::App* command);
   // Sets libtorch up and loads the archives. `needs_encoder`: use the default encoder when none is
   // given and its file exists.
   [[nodiscard]] engine::Generator Load(bool needs_encoder) const;

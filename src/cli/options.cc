@@ -34,6 +34,15 @@ void ModelOptions::AddTo(CLI::App* command, bool with_cache) {
       ->check(CLI::Range(4, 4096));
 }
 
+void ModelOptions::AddCodecTo(CLI::App* command) {
+  command
+      ->add_option_function<std::string>(
+          "--codec", [this](const std::string& text) { codec = cache::CodecFromString(text); },
+          "How the cache holds numbers: fp32 is exact, bf16, fp16 and int8 are smaller and drift")
+      ->default_str(cache::ToString(codec))
+      ->check(CLI::IsMember(cache::CodecNames()));
+}
+
 engine::Generator ModelOptions::Load(bool needs_encoder) const {
   if (block_tokens % 4 != 0) {
     throw InvalidInput("--block-tokens: found " + std::to_string(block_tokens) +

@@ -64,11 +64,11 @@ class Runner {
   Runner(const Options& options, engine::Generator& generator)
       : options_(options), generator_(generator), arms_(Arms()) {
     if (Uses(engine::Arm::kRecycled) || options.save) {
-      generator.OpenStore(options.model.cache_dir, {});
+      generator.OpenStore(options.model.cache_dir, {}, options.model.codec);
       const std::size_t caches = cache::ListCacheFolders(options.model.cache_dir).size();
-      if (caches > 1 && generator.store()->MakeView().entries().empty()) {
+      if (caches > 1 && generator.store(options.model.codec)->MakeView().entries().empty()) {
         spdlog::warn(
-            "{} holds nothing for this model, precision, machine and settings; its other {} caches "
+            "{} holds nothing for this model, codec, machine and settings; its other {} caches "
             "can't be used (kvr cache ls shows what they are for)",
             options.model.cache_dir, caches - 1);
       }
@@ -86,9 +86,10 @@ class Runner {
                    prompt.truncated_tokens);
     }
     std::optional<cache::View> view;
-    if (Uses(engine::Arm::kRecycled)) view = generator_.store()->MakeView();
+    if (Uses(engine::Arm::kRecycled)) view = generator_.store(options_.model.codec)->MakeView();
 
     Json result = {{"id", line.id},
+                   {"codec", cache::ToString(options_.model.codec)},
                    {"prompt_tokens", prompt.tokens.size()},
                    {"truncated_tokens", prompt.truncated_tokens},
                    {"arms", Json::array()}};
@@ -146,7 +147,8 @@ class Runner {
     request.reuse = {.policy = engine::PolicyFromString(options_.policy),
                      .match = cache::MatchFromString(options_.match),
                      .candidates = options_.candidates,
-                     .min_similarity = options_.min_similarity};
+                     .min_similarity = options_.min_similarity,
+                     .codec = options_.model.codec};
     request.view = view;
     request.max_new_tokens = options_.max_new_tokens;
     request.sampling = options_.sampling;
@@ -176,7 +178,7 @@ class Runner {
   Json Save(const engine::Prompt& prompt, const engine::Generation& generation) {
     const std::string reply = generator_.tokenizer().Decode(generation.tokens);
     const std::string text = Sanitize(prompt.text + reply, "the reply");
-    const engine::SaveResult saved = generator_.Save(text);
+    const engine::SaveResult saved = generator_.Save(text, options_.model.codec);
     return {{"entry", Hex(saved.put.entry)},
             {"tokens", saved.tokens},
             {"prefilled", saved.prefilled},
@@ -257,6 +259,7 @@ void AddRun(CLI::App& app) {
   CLI::App* command = app.add_subcommand("run", "Run one prompt, both arms side by side");
   const auto options = std::make_shared<Options>();
   options->model.AddTo(command, true);
+  options->model.AddCodecTo(command);
   command->add_option("prompt", options->prompt, "The prompt; - is standard input");
   command->add_option("--batch", options->batch, "Lines of {\"id\": ..., \"text\": ...}, or -");
   command->add_option("--arm", options->arm, "baseline, recycled or both")
@@ -296,6 +299,7 @@ void AddRun(CLI::App& app) {
       "  kvr run 'The capital of France is' --max-new-tokens 8\n"
       "  kvr run - --policy embedding --match whole < prompt.txt\n"
       "  kvr run --batch prompts.jsonl --json --arm recycled\n"
+      "  kvr run 'You are a helpful librarian. Where are the maps?' --codec int8\n"
       "  kvr run 'Hello!' --template chat --save --temperature 0.7 --seed 1");
   command->callback([options] { Run(*options); });
 }

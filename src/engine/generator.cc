@@ -82,9 +82,21 @@ Generator::Generator(const Options& options)
 
 std::uint64_t Generator::kv_bytes_per_token() const { return key_.shape.PayloadBytes(1); }
 
-void Generator::OpenStore(const std::filesystem::path& cache_dir, cache::Store::Options options) {
-  store_.reset();
-  store_ = std::make_unique<cache::Store>(cache_dir, key_, std::move(options));
+cache::CacheKey Generator::cache_key(cache::Codec codec) const {
+  cache::CacheKey key = key_;
+  key.codec = codec;
+  return key;
+}
+
+void Generator::OpenStore(const std::filesystem::path& cache_dir, cache::Store::Options options,
+                          cache::Codec codec) {
+  stores_.erase(codec);
+  stores_[codec] = std::make_unique<cache::Store>(cache_dir, cache_key(codec), std::move(options));
+}
+
+cache::Store* Generator::store(cache::Codec codec) {
+  const auto found = stores_.find(codec);
+  return found == stores_.end() ? nullptr : found->second.get();
 }
 
 const model::Probe& Generator::probe() {
@@ -152,12 +164,13 @@ std::size_t Generator::Recycle(const Request& request, Generation& generation) {
   generation.entry = plan.entry;
   if (plan.depth == 0) return 0;
 
-  if (request.cold) store_->DropFromPageCache(plan);
-  generation.resident_fraction = store_->ResidentFraction(plan);
+  cache::Store& store = *this->store(request.reuse.codec);
+  if (request.cold) store.DropFromPageCache(plan);
+  generation.resident_fraction = store.ResidentFraction(plan);
 
   watch.LapMs();
   const cache::RestoreResult restored =
-      store_->Restore(plan, BufferView(), static_cast<int>(key_.threads));
+      store.Restore(plan, BufferView(), static_cast<int>(key_.threads));
   buffer_.Upload(0, static_cast<int>(restored.tokens));
   if (restored.tokens < plan.depth) {
     // A bad block leaves its positions unspecified; what attention masks out must be finite.
@@ -171,7 +184,8 @@ std::size_t Generator::Recycle(const Request& request, Generation& generation) {
   generation.outcome = Outcome::kHit;
   generation.reuse_depth = static_cast<int>(restored.tokens);
   generation.exact_claimed =
-      restored.tokens % static_cast<std::uint32_t>(model_.block_tokens()) == 0 || probe().exact;
+      cache::IsExact(request.reuse.codec) &&
+      (restored.tokens % static_cast<std::uint32_t>(model_.block_tokens()) == 0 || probe().exact);
   return restored.tokens;
 }
 
@@ -196,7 +210,10 @@ Generation Generator::Generate(const Request& request) {
   Generation generation;
   std::size_t start = 0;
   if (request.arm == Arm::kRecycled && request.reuse.policy != Policy::kOff) {
-    if (request.view == nullptr || store_ == nullptr) throw InvalidInput("no cache is open");
+    if (request.view == nullptr || store(request.reuse.codec) == nullptr) {
+      throw InvalidInput(std::string("no cache of codec ") + cache::ToString(request.reuse.codec) +
+                         " is open");
+    }
     if (request.reuse.policy == Policy::kEmbedding && encoder_ == nullptr) {
       throw InvalidInput("policy embedding needs an encoder: give --encoder FILE");
     }
@@ -223,9 +240,10 @@ Generation Generator::Generate(const Request& request) {
   timings.prefill_ms = watch.ElapsedMs();
   timings.ttft_ms = timings.embed_ms + timings.lookup_ms + timings.restore_ms + timings.prefill_ms;
   if (request.free_piece_tokens == 0) {
-    // Below an inexact restore only whole restored blocks are exact.
+    // Below an inexact restore only whole restored blocks are exact; below a lossy one, nothing.
     const std::size_t block = static_cast<std::size_t>(model_.block_tokens());
-    const std::size_t exact = generation.exact_claimed ? count : start / block * block;
+    const std::size_t restored = cache::IsExact(request.reuse.codec) ? start / block * block : 0;
+    const std::size_t exact = generation.exact_claimed ? count : restored;
     resident_.assign(request.tokens.begin(),
                      request.tokens.begin() + static_cast<std::ptrdiff_t>(exact));
   }
@@ -252,8 +270,8 @@ void Generator::WarmUp() {
   if (encoder_ != nullptr) (void)Embed("a few words");
 }
 
-SaveResult Generator::Save(const std::string& text) {
-  assert(store_ != nullptr);
+SaveResult Generator::Save(const std::string& text, cache::Codec codec) {
+  assert(store(codec) != nullptr);
   Stopwatch watch;
   SaveResult result;
   cache::NewEntry entry;
@@ -294,7 +312,7 @@ SaveResult Generator::Save(const std::string& text) {
   }
   result.tokens = static_cast<int>(entry.tokens.size());
   buffer_.Download(0, result.tokens);
-  result.put = store_->Put(entry, BufferView(), static_cast<std::uint32_t>(result.tokens));
+  result.put = store(codec)->Put(entry, BufferView(), static_cast<std::uint32_t>(result.tokens));
   result.save_ms = watch.ElapsedMs();
   return result;
 }

@@ -154,6 +154,7 @@ void Visit(const Archive& field, T& cell) {
   field("control", cell.control);
   field("policy", cell.policy);
   field("match", cell.match);
+  field("codec", cell.codec);
   field("outcome", cell.outcome);
   field("limited_by", cell.limited_by);
   field("exact_claimed", cell.exact_claimed);
@@ -192,6 +193,14 @@ void ReadModels(const FieldReader& run, const Json& json, const std::string& whe
     field("precision", model.precision);
     field("random_weights", model.random_weights);
     field("kv_bytes_per_token", model.kv_bytes_per_token);
+    std::optional<Json> stored;
+    field("stored_bytes_per_token", stored);
+    if (stored) {
+      const FieldReader codec_field(*stored, where + ": stored_bytes_per_token of " + model.name);
+      for (const auto& [codec, bytes] : stored->items()) {
+        codec_field(codec.c_str(), model.stored_bytes_per_token[codec]);
+      }
+    }
     std::optional<Json> probe;
     field("probe", probe);
     if (probe) {
@@ -213,6 +222,7 @@ void ReadFill(const FieldReader& run, const Json& json, const std::string& where
     field("model", fill.model);
     field("precision", fill.precision);
     field("entry", fill.entry);
+    field("codec", fill.codec);
     field("tokens", fill.tokens);
     field("prefill_ms", fill.prefill_ms);
     field("save_ms", fill.save_ms);

@@ -255,6 +255,10 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
 
   const std::vector<std::string> policies = reader.Strings("policies", {"embedding"});
   const std::vector<std::string> matches = reader.Strings("match", {"token"});
+  for (const std::string& codec : reader.Strings("codecs", {"fp32"})) {
+    reader.CheckOneOf("codecs", codec, cache::CodecNames());
+    config.codecs.push_back(cache::CodecFromString(codec));
+  }
   const auto candidates = static_cast<int>(reader.Integer("candidates", 5, 1, 1000));
   const auto min_similarity = static_cast<float>(reader.Number("min_similarity", 0, -1, 1));
   const auto min_depth = static_cast<std::uint32_t>(reader.Integer("min_depth", 1, 1, 1 << 20));
@@ -265,11 +269,14 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
     }
     for (const std::string& match : matches) {
       reader.CheckOneOf("match", match, {"whole", "token", "block"});
-      config.reuses.push_back({.policy = engine::PolicyFromString(policy),
-                               .match = cache::MatchFromString(match),
-                               .candidates = candidates,
-                               .min_similarity = min_similarity,
-                               .min_depth = min_depth});
+      for (const cache::Codec codec : config.codecs) {
+        config.reuses.push_back({.policy = engine::PolicyFromString(policy),
+                                 .match = cache::MatchFromString(match),
+                                 .candidates = candidates,
+                                 .min_similarity = min_similarity,
+                                 .min_depth = min_depth,
+                                 .codec = codec});
+      }
     }
   }
 

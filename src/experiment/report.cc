@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "kvr/base/error.h"
+#include "kvr/cache/codec.h"
 #include "kvr/experiment/statistics.h"
 
 namespace kvr::experiment {
@@ -30,6 +31,7 @@ using Number = std::optional<double>;
 struct Variant {
   std::string policy;
   std::optional<std::string> match;
+  std::string codec;
   auto operator<=>(const Variant&) const = default;
 };
 
@@ -119,6 +121,12 @@ auto OfFidelity(Number Fidelity::*member) {
   return [member](const Cell& cell) { return cell.fidelity ? (*cell.fidelity).*member : Number(); };
 }
 
+// Of a recycled cell or of what an entry's saving cost. Before there were others, it was fp32.
+template <typename T>
+std::string CodecOf(const T& record) {
+  return record.codec.value_or("fp32");
+}
+
 Number Depth(const Cell& cell) { return static_cast<double>(cell.reuse_depth); }
 
 Number Quotient(Number numerator, Number denominator) {
@@ -181,14 +189,22 @@ Number BaselineTotal(const Prompt& prompt) {
 
 Number RecycledTotal(const Cells& cells) { return MedianOf(Only(cells, IsFull), &Cell::total_ms); }
 
+// The codec's place in reports; one that this program does not know comes last.
+std::size_t CodecRank(const std::string& codec) {
+  const auto found = std::find_if(cache::kCodecs.begin(), cache::kCodecs.end(),
+                                  [&](cache::Codec c) { return codec == cache::ToString(c); });
+  return static_cast<std::size_t>(found - cache::kCodecs.begin());
+}
+
 // A sweep writes its cells in random order. Here: prompts by their ids, t2 before t10; embedding
-// before prefix; whole, token, block.
+// before prefix; whole, token, block; codecs from exact to coarse.
 void SortScope(Scope* scope) {
   std::sort(scope->prompts.begin(), scope->prompts.end(), [](const Prompt& a, const Prompt& b) {
     return std::tuple(a.id.size(), a.id, a.workload) < std::tuple(b.id.size(), b.id, b.workload);
   });
   std::sort(scope->variants.begin(), scope->variants.end(), [](const Variant& a, const Variant& b) {
-    return std::tie(a.policy, b.match) < std::tie(b.policy, a.match);
+    return std::tuple(a.policy, b.match, CodecRank(a.codec), a.codec) <
+           std::tuple(b.policy, a.match, CodecRank(b.codec), b.codec);
   });
 }
 
@@ -222,7 +238,7 @@ std::vector<Scope> ScopesOf(std::span<const Run> runs) {
       }
       Prompt& prompt = scope.prompts[prompt_slot->second];
       if (cell.recycled()) {
-        const Variant variant{cell.policy, cell.match};
+        const Variant variant{cell.policy, cell.match, CodecOf(cell)};
         if (std::find(scope.variants.begin(), scope.variants.end(), variant) ==
             scope.variants.end()) {
           scope.variants.push_back(variant);
@@ -354,7 +370,7 @@ Value Semantic(const Cells& cells, Number Fidelity::*member) {
 Table PromptTable(const std::vector<Scope>& scopes) {
   Builder table(
       "prompts", "Each prompt",
-      "<prompt_id:prompt <workload <policy <match prompt_tokens:tokens "
+      "<prompt_id:prompt <workload <policy <match <codec prompt_tokens:tokens "
       "reuse_depth:depth similarity:sim. baseline_ttft_ms:base_TTFT <baseline:which "
       "recycled_ttft_ms:rec._TTFT ttft_speedup:speedup baseline_total_ms:base_total "
       "recycled_total_ms:rec._total total_speedup:speedup output_cosine:out._sim. "
@@ -383,7 +399,7 @@ Table PromptTable(const std::vector<Scope>& scopes) {
         table.Row(
             scope,
             {Text(prompt.id), Text(prompt.workload), Text(variant.policy), Text(variant.match),
-             Count(prompt.tokens), Formatted("%.0f", MedianOf(cells, Depth)),
+             Text(variant.codec), Count(prompt.tokens), Formatted("%.0f", MedianOf(cells, Depth)),
              Formatted("%.3f", MedianOf(cells, &Cell::similarity)), Ms(BestTtft(prompt)),
              best ? Text(best->free ? "free" : "block") : Value{},
              Ms(MedianOf(cells, &Cell::ttft_ms)), Times(TtftSpeedup(prompt, cells)), Ms(base_total),
@@ -398,7 +414,7 @@ Table PromptTable(const std::vector<Scope>& scopes) {
 Table SpeedTable(const std::vector<Scope>& scopes) {
   Builder table(
       "workloads", "Speed by workload",
-      "<workload <policy <match prompts cells hits hit_depth_mean:depth "
+      "<workload <policy <match <codec prompts cells hits hit_depth_mean:depth "
       "reused_share:reused ttft_speedup:speedup ttft_speedup_low:low "
       "ttft_speedup_high:high ttft_speedup_of_hits:of_hits total_speedup:total "
       "total_speedup_low:low total_speedup_high:high",
@@ -431,12 +447,13 @@ Table SpeedTable(const std::vector<Scope>& scopes) {
     }
     const auto [low, high] = Ends(BootstrapInterval(ttft, GeometricMean));
     const auto [total_low, total_high] = Ends(BootstrapInterval(total, GeometricMean));
-    table.Row(scope, {Text(cohort.label), Text(variant.policy), Text(variant.match), Count(prompts),
-                      Count(std::ssize(cells)), Count(CountIf(cells, IsHit)),
-                      Formatted("%.1f", Mean(Collect(Only(cells, IsHit), Depth))),
-                      Percent(Quotient(depth, tokens)), Times(GeometricMean(ttft)), low, high,
-                      Times(GeometricMean(ttft_of_hits)), Times(GeometricMean(total)), total_low,
-                      total_high});
+    table.Row(
+        scope,
+        {Text(cohort.label), Text(variant.policy), Text(variant.match), Text(variant.codec),
+         Count(prompts), Count(std::ssize(cells)), Count(CountIf(cells, IsHit)),
+         Formatted("%.1f", Mean(Collect(Only(cells, IsHit), Depth))),
+         Percent(Quotient(depth, tokens)), Times(GeometricMean(ttft)), low, high,
+         Times(GeometricMean(ttft_of_hits)), Times(GeometricMean(total)), total_low, total_high});
   });
   return table.Finish();
 }
@@ -444,7 +461,7 @@ Table SpeedTable(const std::vector<Scope>& scopes) {
 Table FidelityTable(const std::vector<Scope>& scopes) {
   Builder table(
       "fidelity", "Fidelity by workload",
-      "<workload <policy <match cells compared exact_share:exact "
+      "<workload <policy <match <codec cells compared exact_share:exact "
       "max_abs_logit_diff:max_abs_diff kl_mean:mean_KL kl_max:max_KL top1:top-1 "
       "output_cosine:cosine rouge_l:ROUGE-L",
       "Recycled cells, hits and misses, against their prompt's first baseline. exact: all "
@@ -455,7 +472,7 @@ Table FidelityTable(const std::vector<Scope>& scopes) {
                            const Cells& cells) {
     const std::int64_t compared = CountIf(cells, IsCompared);
     table.Row(scope,
-              {Text(cohort.label), Text(variant.policy), Text(variant.match),
+              {Text(cohort.label), Text(variant.policy), Text(variant.match), Text(variant.codec),
                Count(std::ssize(cells)), Count(compared), Rate(CountIf(cells, IsExact), compared),
                Small(Quantile(Collect(cells, OfFidelity(&Fidelity::max_abs_logit_diff)), 1)),
                Small(Mean(Collect(cells, OfFidelity(&Fidelity::kl_mean)))),
@@ -469,7 +486,7 @@ Table FidelityTable(const std::vector<Scope>& scopes) {
 Table PhaseTable(const std::vector<Scope>& scopes) {
   Builder table(
       "phases", "Where the time goes",
-      "<workload <policy <match cells embed_median_ms:embed embed_p95_ms:p95 "
+      "<workload <policy <match <codec cells embed_median_ms:embed embed_p95_ms:p95 "
       "lookup_median_ms:lookup lookup_p95_ms:p95 restore_median_ms:restore restore_p95_ms:p95 "
       "prefill_median_ms:prefill prefill_p95_ms:p95 ttft_median_ms:TTFT ttft_p95_ms:p95 "
       "decode_per_token_median_ms:decode/tok decode_per_token_p95_ms:p95",
@@ -479,9 +496,9 @@ Table PhaseTable(const std::vector<Scope>& scopes) {
   for (const Scope& scope : scopes) {
     for (const Cohort& cohort : CohortsOf(scope)) {
       const auto row = [&](const std::string& policy, const std::optional<std::string>& match,
-                           const Cells& cells) {
+                           const std::optional<std::string>& codec, const Cells& cells) {
         if (cells.empty()) return;
-        std::vector<Value> values = {Text(cohort.label), Text(policy), Text(match),
+        std::vector<Value> values = {Text(cohort.label), Text(policy), Text(match), Text(codec),
                                      Count(std::ssize(cells))};
         for (const Samples& phase :
              {Collect(cells, &Cell::embed_ms), Collect(cells, &Cell::lookup_ms),
@@ -497,10 +514,10 @@ Table PhaseTable(const std::vector<Scope>& scopes) {
         scheduled.insert(scheduled.end(), prompt->scheduled.begin(), prompt->scheduled.end());
         free.insert(free.end(), prompt->free.begin(), prompt->free.end());
       }
-      row("baseline", "block", scheduled);
-      row("baseline", "free", free);
+      row("baseline", "block", std::nullopt, scheduled);
+      row("baseline", "free", std::nullopt, free);
       for (const Variant& variant : scope.variants) {
-        row(variant.policy, variant.match, AllRecycledBy(cohort.prompts, variant));
+        row(variant.policy, variant.match, variant.codec, AllRecycledBy(cohort.prompts, variant));
       }
     }
   }
@@ -530,7 +547,7 @@ Number NoiseFloor(const std::vector<const Prompt*>& prompts, Field field) {
 Table ControlTable(const std::vector<Scope>& scopes) {
   Builder table(
       "no_overlap", "Control: prompts without any overlap",
-      "<policy <match prompts cells hits same_tokens_share:same_tokens "
+      "<policy <match <codec prompts cells hits same_tokens_share:same_tokens "
       "baseline_prefill_ms:prefill_base recycled_prefill_ms:rec. "
       "prefill_difference:diff. prefill_noise:noise "
       "baseline_decode_per_token_ms:decode/tok_base recycled_decode_per_token_ms:rec. "
@@ -570,7 +587,7 @@ Table ControlTable(const std::vector<Scope>& scopes) {
       };
       const auto with_cells = [&](const Prompt* p) { return !RecycledBy(*p, variant).empty(); };
       table.Row(scope,
-                {Text(variant.policy), Text(variant.match),
+                {Text(variant.policy), Text(variant.match), Text(variant.codec),
                  Count(std::count_if(prompts.begin(), prompts.end(), with_cells)),
                  Count(std::ssize(cells)), Count(CountIf(cells, IsHit)),
                  Rate(CountIf(cells, HasSameTokens), CountIf(cells, IsCompared)),
@@ -633,7 +650,7 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
 Table ExactnessTable(const std::vector<Scope>& scopes) {
   Builder table(
       "exactness", "Exactness of hits by match rule",
-      "<policy <match cells hits hits_claimed_exact:claimed exact_share:exact "
+      "<policy <match <codec cells hits hits_claimed_exact:claimed exact_share:exact "
       "zero_difference_share:logit_diff_0 same_tokens_share:same_tokens claims_broken "
       "<probe_exact:probe",
       "exact, logit diff 0 and same tokens: hits out of the hits that were compared with the "
@@ -650,8 +667,8 @@ Table ExactnessTable(const std::vector<Scope>& scopes) {
         const bool exact = *scope.info->probe_exact;
         probe = {exact ? "exact" : "not exact", exact};
       }
-      table.Row(scope, {Text(variant.policy), Text(variant.match), Count(std::ssize(cells)),
-                        Count(std::ssize(hits)),
+      table.Row(scope, {Text(variant.policy), Text(variant.match), Text(variant.codec),
+                        Count(std::ssize(cells)), Count(std::ssize(hits)),
                         Count(CountIf(hits, [](const Cell& c) { return c.exact_claimed; })),
                         Rate(CountIf(hits, IsExact), compared),
                         Rate(CountIf(hits, HasZeroDifference), compared),
@@ -665,7 +682,7 @@ Table ExactnessTable(const std::vector<Scope>& scopes) {
 Table FoundTable(const std::vector<Scope>& scopes) {
   Builder table(
       "depth_found", "Depth found by embedding, against the depth that was there",
-      "<workload <match prompts found_mean:found prefix_mean:by_prefix available_mean:there "
+      "<workload <match <codec prompts found_mean:found prefix_mean:by_prefix available_mean:there "
       "found_share:share short:fell_short",
       "Mean depth in tokens over prompts of which both depths are known. by prefix: what the "
       "prefix policy found under the same match rule. there: the longest token prefix stored, "
@@ -684,7 +701,8 @@ Table FoundTable(const std::vector<Scope>& scopes) {
         for (const Prompt* prompt : cohort.prompts) {
           const Cells& cells = RecycledBy(*prompt, variant);
           const Number depth = MedianOf(cells, Depth);
-          const Number prefix = MedianOf(RecycledBy(*prompt, {"prefix", variant.match}), Depth);
+          const Number prefix =
+              MedianOf(RecycledBy(*prompt, {"prefix", variant.match, variant.codec}), Depth);
           Number there = MedianOf(cells, recorded);
           if (!there) there = prefix;
           if (!depth || !there) continue;
@@ -696,9 +714,9 @@ Table FoundTable(const std::vector<Scope>& scopes) {
         if (found.empty()) return;
         // A mean over other prompts than its neighbours' would mislead.
         const Number prefix_mean = by_prefix.size() == found.size() ? Mean(by_prefix) : Number();
-        table.Row(scope, {Text(cohort.label), Text(variant.match), Count(std::ssize(found)),
-                          Formatted("%.1f", Mean(found)), Formatted("%.1f", prefix_mean),
-                          Formatted("%.1f", Mean(available)),
+        table.Row(scope, {Text(cohort.label), Text(variant.match), Text(variant.codec),
+                          Count(std::ssize(found)), Formatted("%.1f", Mean(found)),
+                          Formatted("%.1f", prefix_mean), Formatted("%.1f", Mean(available)),
                           Percent(Quotient(Mean(found), Mean(available))), Count(fell_short)});
       });
   return table.Finish();
@@ -713,48 +731,53 @@ Table DepthTable(const std::vector<Scope>& scopes) {
       {{"0", 0}, {"1-63", 1}, {"64-127", 64}, {"128-255", 128}, {"256-511", 256}, {"512+", 512}}};
   Builder table(
       "depth", "Speedup against depth",
-      "<policy <depth cells ttft_speedup_median:speedup ttft_speedup_min:least "
+      "<policy <codec <depth cells ttft_speedup_median:speedup ttft_speedup_min:least "
       "ttft_speedup_max:greatest",
       "Recycled cells of all match rules by tokens restored. speedup: median over cells of "
       "the prompt's faster baseline median TTFT over the cell's TTFT; least and greatest of "
       "any cell. Depth 0 shows what a miss costs.");
   for (const Scope& scope : scopes) {
-    std::map<std::string, std::array<std::pair<std::int64_t, Samples>, kBuckets.size()>> policies;
+    // By policy and codec.
+    std::map<std::tuple<std::string, std::size_t, std::string>,
+             std::array<std::pair<std::int64_t, Samples>, kBuckets.size()>>
+        groups;
     for (const Prompt& prompt : scope.prompts) {
       const Number best = BestTtft(prompt);
       for (const auto& [variant, cells] : prompt.recycled) {
         for (const Cell* cell : cells) {
           std::size_t bucket = kBuckets.size() - 1;
           while (cell->reuse_depth < kBuckets[bucket].from) --bucket;
-          auto& [count, samples] = policies[variant.policy][bucket];
+          auto& [count, samples] =
+              groups[{variant.policy, CodecRank(variant.codec), variant.codec}][bucket];
           ++count;
           const Number ratio = Quotient(best, Number(cell->ttft_ms));
           if (ratio) samples.push_back(*ratio);
         }
       }
     }
-    for (const auto& [policy, buckets] : policies) {
+    for (const auto& [group, buckets] : groups) {
       for (std::size_t i = 0; i < buckets.size(); ++i) {
         const auto& [count, samples] = buckets[i];
-        table.Row(scope,
-                  {Text(policy), Text(kBuckets[i].label), Count(count), Times(Median(samples)),
-                   Times(Quantile(samples, 0)), Times(Quantile(samples, 1))});
+        table.Row(scope, {Text(std::get<0>(group)), Text(std::get<2>(group)),
+                          Text(kBuckets[i].label), Count(count), Times(Median(samples)),
+                          Times(Quantile(samples, 0)), Times(Quantile(samples, 1))});
       }
     }
   }
   return table.Finish();
 }
 
-// What filling the cache cost, summed over a model's entries.
+// What filling one codec's cache cost, summed over a model's entries.
 struct FillSum {
   std::int64_t entries = 0, tokens = 0, bytes = 0, new_blocks = 0, shared_blocks = 0;
   double prefill_ms = 0, save_ms = 0;
 };
 
-FillSum FillOf(const Scope& scope) {
+FillSum FillOf(const Scope& scope, const std::string& codec) {
   FillSum sum;
   for (const Fill& fill : scope.run->fill) {
     if (fill.model != scope.model || fill.precision != scope.precision) continue;
+    if (CodecOf(fill) != codec) continue;
     ++sum.entries;
     sum.tokens += fill.tokens;
     sum.bytes += fill.bytes;
@@ -766,39 +789,107 @@ FillSum FillOf(const Scope& scope) {
   return sum;
 }
 
+// Calls `row` with scope and each codec that its cells or its filling name.
+template <typename F>
+void ForEachCodec(const std::vector<Scope>& scopes, F row) {
+  for (const Scope& scope : scopes) {
+    std::set<std::pair<std::size_t, std::string>> codecs;
+    for (const Variant& variant : scope.variants) {
+      codecs.emplace(CodecRank(variant.codec), variant.codec);
+    }
+    for (const Fill& fill : scope.run->fill) {
+      if (fill.model == scope.model && fill.precision == scope.precision) {
+        codecs.emplace(CodecRank(CodecOf(fill)), CodecOf(fill));
+      }
+    }
+    for (const auto& [rank, codec] : codecs) row(scope, codec);
+  }
+}
+
 Table FillTable(const std::vector<Scope>& scopes) {
   Builder table("fill", "What filling the cache cost",
-                "entries tokens prefill_ms save_ms save_ms_per_token:ms/token bytes "
+                "<codec entries tokens prefill_ms save_ms save_ms_per_token:ms/token bytes "
                 "bytes_per_token:bytes/token kv_bytes_per_token:KV_bytes/token new_blocks "
                 "shared_blocks:shared",
                 "Sums over entries. ms/token: saving only, without the prefill. bytes: written to "
                 "disk; below tokens times KV bytes where entries share blocks.");
-  for (const Scope& scope : scopes) {
-    const FillSum sum = FillOf(scope);
-    if (sum.entries == 0) continue;
+  ForEachCodec(scopes, [&](const Scope& scope, const std::string& codec) {
+    const FillSum sum = FillOf(scope, codec);
+    if (sum.entries == 0) return;
     const Number tokens = static_cast<double>(sum.tokens);
     table.Row(scope,
-              {Count(sum.entries), Count(sum.tokens), Ms(sum.prefill_ms), Ms(sum.save_ms),
-               Ms(Quotient(Number(sum.save_ms), tokens)), Count(sum.bytes),
+              {Text(codec), Count(sum.entries), Count(sum.tokens), Ms(sum.prefill_ms),
+               Ms(sum.save_ms), Ms(Quotient(Number(sum.save_ms), tokens)), Count(sum.bytes),
                Formatted("%.0f", Quotient(sum.bytes, sum.tokens)),
                scope.info && scope.info->kv_bytes_per_token ? Count(*scope.info->kv_bytes_per_token)
                                                             : Value{},
                Count(sum.new_blocks), Count(sum.shared_blocks)});
-  }
+  });
+  return table.Finish();
+}
+
+Table CodecTable(const std::vector<Scope>& scopes) {
+  Builder table(
+      "codecs", "Cache codecs",
+      "<codec stored_bytes_per_token:bytes/token fill_ms:fill "
+      "restore_median_ms:restore cells hits compared exact_share:exact "
+      "diverged_share:diverged first_divergence:first max_abs_logit_diff:max_abs_diff "
+      "kl_mean:mean_KL kl_max:max_KL top1:top-1",
+      "Recycled cells of all policies and match rules by the codec of their cache. bytes/token: in "
+      "a block's file, keys and values of all layers with their scales. fill: saving all entries, "
+      "without the prefill, in ms. restore: median over hits, in ms: read, check, decode. What "
+      "follows is of hits that were decoded to the end and compared with the baseline: "
+      "exact: all logits and tokens equal bit for bit; diverged: another token than the "
+      "baseline's came, the earliest as new token number first (from 0); max abs diff: the "
+      "greatest "
+      "absolute difference of any logit; mean KL and top-1: means over cells along the baseline's "
+      "tokens, KL in nats. Only fp32 claims to be exact.");
+  ForEachCodec(scopes, [&](const Scope& scope, const std::string& codec) {
+    Cells cells;
+    for (const Variant& variant : scope.variants) {
+      if (variant.codec != codec) continue;
+      const Cells own = AllRecycledBy(Pointers(scope.prompts), variant);
+      cells.insert(cells.end(), own.begin(), own.end());
+    }
+    const Cells hits = Only(cells, IsHit);
+    const Cells compared = Only(Only(hits, IsFull), IsCompared);
+    const FillSum sum = FillOf(scope, codec);
+    std::optional<std::int64_t> first;
+    for (const Cell* cell : compared) {
+      const std::optional<std::int64_t>& own = cell->fidelity->first_divergence;
+      if (own && (!first || *own < *first)) first = own;
+    }
+    Value bytes;
+    if (scope.info != nullptr) {
+      const auto stored = scope.info->stored_bytes_per_token.find(codec);
+      if (stored != scope.info->stored_bytes_per_token.end()) bytes = Count(stored->second);
+    }
+    table.Row(
+        scope,
+        {Text(codec), bytes, sum.entries > 0 ? Ms(sum.save_ms) : Value{},
+         Ms(MedianOf(hits, &Cell::restore_ms)), Count(std::ssize(cells)), Count(std::ssize(hits)),
+         Count(std::ssize(compared)), Rate(CountIf(compared, IsExact), std::ssize(compared)),
+         Rate(std::ssize(compared) - CountIf(compared, HasSameTokens), std::ssize(compared)),
+         first ? Count(*first) : Value{},
+         Small(Quantile(Collect(compared, OfFidelity(&Fidelity::max_abs_logit_diff)), 1)),
+         Small(Mean(Collect(compared, OfFidelity(&Fidelity::kl_mean)))),
+         Small(Quantile(Collect(compared, OfFidelity(&Fidelity::kl_max)), 1)),
+         Formatted("%.4f", Mean(Collect(compared, OfFidelity(&Fidelity::top1))))});
+  });
   return table.Finish();
 }
 
 Table BreakEvenTable(const std::vector<Scope>& scopes) {
   Builder table(
       "break_even", "When filling has paid for itself",
-      "<policy <match hits saved_ms_median:saved_ms/hit "
+      "<policy <match <codec hits saved_ms_median:saved_ms/hit "
       "break_even_hits:break-even_hits break_even_hits_per_entry:per_entry",
       "saved: median over hits of the prompt's faster baseline TTFT less the cell's TTFT. "
       "break-even: total save time over that, and the same per entry. None where hits save "
       "nothing. The entries' prefill is not counted: it answered them.");
   for (const Scope& scope : scopes) {
-    const FillSum sum = FillOf(scope);
     for (const Variant& variant : scope.variants) {
+      const FillSum sum = FillOf(scope, variant.codec);
       Samples saved;
       std::int64_t hits = 0;
       for (const Prompt& prompt : scope.prompts) {
@@ -811,8 +902,8 @@ Table BreakEvenTable(const std::vector<Scope>& scopes) {
       const Number per_hit = Median(saved);
       const Number uses = sum.entries > 0 ? Quotient(Number(sum.save_ms), per_hit) : std::nullopt;
       table.Row(scope,
-                {Text(variant.policy), Text(variant.match), Count(hits), Ms(per_hit),
-                 Formatted("%.2f", uses),
+                {Text(variant.policy), Text(variant.match), Text(variant.codec), Count(hits),
+                 Ms(per_hit), Formatted("%.2f", uses),
                  Formatted("%.3f", Quotient(uses, Number(static_cast<double>(sum.entries))))});
     }
   }
@@ -820,7 +911,8 @@ Table BreakEvenTable(const std::vector<Scope>& scopes) {
 }
 
 Table LimitsTable(const std::vector<Scope>& scopes) {
-  Builder table("limits", "Misses and limits", "<policy <match <outcome <limited_by cells prompts",
+  Builder table("limits", "Misses and limits",
+                "<policy <match <codec <outcome <limited_by cells prompts",
                 "Recycled cells by outcome and by the reason why the depth was not larger.");
   for (const Scope& scope : scopes) {
     for (const Variant& variant : scope.variants) {
@@ -835,8 +927,9 @@ Table LimitsTable(const std::vector<Scope>& scopes) {
         }
       }
       for (const auto& [key, count] : counts) {
-        table.Row(scope, {Text(variant.policy), Text(variant.match), Text(key.first),
-                          Text(key.second), Count(count.first), Count(count.second)});
+        table.Row(scope,
+                  {Text(variant.policy), Text(variant.match), Text(variant.codec), Text(key.first),
+                   Text(key.second), Count(count.first), Count(count.second)});
       }
     }
   }
@@ -889,9 +982,9 @@ void DescribeRun(const Run& run, Report& report) {
   std::set<std::string> seen;
   std::int64_t twice = 0;
   for (const Cell& c : run.cells) {
-    const Json key = {c.model, c.precision, c.workload, c.prompt_id, c.repetition,
-                      c.arm,   c.schedule,  c.control,  c.policy,    c.match.value_or(""),
-                      c.full};
+    const Json key = {c.model,    c.precision, c.workload, c.prompt_id, c.repetition,
+                      c.arm,      c.schedule,  c.control,  c.policy,    c.match.value_or(""),
+                      CodecOf(c), c.full};
     if (!seen.insert(DumpLine(key)).second) ++twice;
   }
   if (twice > 0) {
@@ -1175,17 +1268,22 @@ Report BuildReport(std::span<const Run> runs) {
   report.tables = {PromptTable(scopes),    SpeedTable(scopes),     PhaseTable(scopes),
                    FidelityTable(scopes),  ControlTable(scopes),   BaselineTable(scopes),
                    ExactnessTable(scopes), FoundTable(scopes),     DepthTable(scopes),
-                   FillTable(scopes),      BreakEvenTable(scopes), LimitsTable(scopes)};
+                   FillTable(scopes),      BreakEvenTable(scopes), CodecTable(scopes),
+                   LimitsTable(scopes)};
 
-  std::set<std::string> models, precisions;
+  std::set<std::string> models, precisions, codecs;
   for (const Scope& scope : scopes) {
     models.insert(scope.model);
     precisions.insert(scope.precision);
+    for (const Variant& variant : scope.variants) codecs.insert(variant.codec);
   }
   for (Table& table : report.tables) {
     table.columns[0].constant = runs.size() < 2;
     table.columns[1].constant = models.size() < 2;
     table.columns[2].constant = precisions.size() < 2;
+    for (Column& column : table.columns) {
+      if (column.key == "codec" && table.name != "codecs") column.constant = codecs.size() < 2;
+    }
   }
   return report;
 }

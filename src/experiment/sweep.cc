@@ -49,7 +49,8 @@ std::vector<Variant> Variants(const Config& config, bool first_round) {
 std::string CellKey(const Cell& cell) {
   return cell.model + "\n" + cell.precision + "\n" + cell.prompt_id + "\n" +
          std::to_string(cell.repetition) + "\n" + cell.arm + "\n" + cell.schedule + "\n" +
-         (cell.control ? "control" : "") + "\n" + cell.policy + "\n" + cell.match.value_or("");
+         (cell.control ? "control" : "") + "\n" + cell.policy + "\n" + cell.match.value_or("") +
+         "\n" + cell.codec.value_or("");
 }
 
 // Fisher-Yates by our own draws: std::shuffle differs between standard libraries.
@@ -198,32 +199,35 @@ class Sweep {
 
     Progress("probing " + info.name);
     const model::Probe& probe = generator.probe();
-    generator.OpenStore(CacheDir(), {});
-    Fill();
-    const cache::View view = generator.store()->MakeView();
-    view_ = &view;
+    for (const cache::Codec codec : config_.codecs) {
+      generator.OpenStore(CacheDir(), {}, codec);
+      Fill(codec);
+      views_.emplace(codec, generator.store(codec)->MakeView());
+    }
     CalibrateFreePiece();
     RecordModel(probe);
     WarmUp();
     for (int round = 0; round < config_.repetitions; ++round) RunRound(round);
     generator_ = nullptr;
-    view_ = nullptr;
+    views_.clear();
   }
 
   // The cached prompts, each computed from nothing so that its cost is its own.
-  void Fill() {
+  void Fill(cache::Codec codec) {
     const model::ArchiveInfo& info = generator_->info();
     for (const CachedPrompt& prompt : config_.cache_prompts) {
-      Progress("caching " + prompt.id);
+      Progress("caching " + prompt.id + " as " + cache::ToString(codec));
       generator_->ForgetBuffer();
       const engine::Prompt prepared =
           engine::PreparePrompt(*generator_, prompt.text, config_.chat, false, 1);
-      const engine::SaveResult saved = generator_->Save(prepared.text);
+      const engine::SaveResult saved = generator_->Save(prepared.text, codec);
       entry_names_[saved.put.entry] = prompt.id;
-      if (!saved.put.created || Filled(prompt.id)) continue;  // resumed, or the same text twice
+      if (!saved.put.created || Filled(prompt.id, codec))
+        continue;  // resumed, or the same text twice
       run_["fill"].push_back({{"model", info.name},
                               {"precision", info.precision},
                               {"entry", prompt.id},
+                              {"codec", cache::ToString(codec)},
                               {"tokens", saved.tokens},
                               {"prefill_ms", saved.prefill_ms},
                               {"save_ms", saved.save_ms - saved.prefill_ms},
@@ -235,11 +239,11 @@ class Sweep {
   }
 
   // Whether the run has recorded already what this entry cost.
-  bool Filled(const std::string& id) const {
+  bool Filled(const std::string& id, cache::Codec codec) const {
     const model::ArchiveInfo& info = generator_->info();
     return std::any_of(run_["fill"].begin(), run_["fill"].end(), [&](const Json& fill) {
-      return fill["entry"] == id && fill["model"] == info.name &&
-             fill["precision"] == info.precision;
+      return fill["entry"] == id && fill.value("codec", "fp32") == cache::ToString(codec) &&
+             fill["model"] == info.name && fill["precision"] == info.precision;
     });
   }
 
@@ -272,6 +276,12 @@ class Sweep {
 
   void RecordModel(const model::Probe& probe) {
     const model::ArchiveInfo& info = generator_->info();
+    Json keys = Json::object(), stored = Json::object();
+    for (const cache::Codec codec : config_.codecs) {
+      const cache::CacheKey key = generator_->cache_key(codec);
+      keys[cache::ToString(codec)] = Json::parse(key.ToJson());
+      stored[cache::ToString(codec)] = cache::StoredBytes(codec, key.shape, 1);
+    }
     Json entry = {
         {"name", info.name},
         {"fingerprint", info.fingerprint},
@@ -279,7 +289,8 @@ class Sweep {
         {"random_weights", info.random_weights},
         {"probe", {{"exact", probe.exact}, {"cuts", probe.cuts}, {"first_bad", probe.first_bad}}},
         {"kv_bytes_per_token", generator_->kv_bytes_per_token()},
-        {"cache_key", Json::parse(generator_->cache_key().ToJson())},
+        {"stored_bytes_per_token", stored},
+        {"cache_keys", keys},
         {"encoder_fingerprint", generator_->encoder() == nullptr
                                     ? Json(nullptr)
                                     : Json(generator_->encoder()->info().fingerprint)},
@@ -303,7 +314,7 @@ class Sweep {
     request.tokens = prompts_[prompt].tokens;
     request.arm = variant.arm;
     request.reuse = variant.reuse;
-    request.view = view_;
+    if (variant.arm == engine::Arm::kRecycled) request.view = &views_.at(variant.reuse.codec);
     request.max_new_tokens = full ? config_.max_new_tokens : 1;
     request.sampling = config_.sampling;
     request.stop_at_eos = config_.stop_at_eos;
@@ -358,7 +369,10 @@ class Sweep {
     cell.control = variant.control;
     const bool recycled = variant.arm == engine::Arm::kRecycled;
     cell.policy = recycled ? engine::ToString(variant.reuse.policy) : "off";
-    if (recycled) cell.match = cache::ToString(variant.reuse.match);
+    if (recycled) {
+      cell.match = cache::ToString(variant.reuse.match);
+      cell.codec = cache::ToString(variant.reuse.codec);
+    }
     cell.full = full;
     if (finished_.contains(CellKey(cell))) return;
     Progress(test.id);
@@ -373,7 +387,7 @@ class Sweep {
                           full ? Baseline(prompt, baseline) : Reference(prompt), generation, full);
     }
     if (first_baseline && full) Reference(prompt, &generation);
-    FillCell(prompt, generation, &cell);
+    FillCell(prompt, request, generation, &cell);
     if (recycled && cell.exact_claimed && cell.fidelity && !cell.fidelity->exact) {
       spdlog::error("{} {} {}: claimed exact, but it is not: max |logit difference| {}", test.id,
                     cell.policy, cell.match.value_or(""),
@@ -404,7 +418,8 @@ class Sweep {
     return reference;
   }
 
-  void FillCell(std::size_t prompt, const engine::Generation& generation, Cell* cell) {
+  void FillCell(std::size_t prompt, const engine::Request& request,
+                const engine::Generation& generation, Cell* cell) {
     const engine::Timings& timings = generation.timings;
     cell->outcome = engine::ToString(generation.outcome);
     if (generation.limited_by) cell->limited_by = cache::ToString(*generation.limited_by);
@@ -413,11 +428,11 @@ class Sweep {
     cell->truncated_tokens = prompts_[prompt].truncated_tokens;
     cell->reuse_depth = generation.reuse_depth;
     if (cell->recycled()) {
-      cell->available_depth = view_
-                                  ->WalkPrefix({.tokens = prompts_[prompt].tokens,
-                                                .text = prompts_[prompt].text,
-                                                .match = cache::Match::kToken})
-                                  .depth;
+      cell->available_depth =
+          request.view
+              ->WalkPrefix(
+                  {.tokens = request.tokens, .text = request.text, .match = cache::Match::kToken})
+              .depth;
       cell->embed_ms = timings.embed_ms;
       cell->lookup_ms = timings.lookup_ms;
       cell->restore_ms = timings.restore_ms;
@@ -452,7 +467,7 @@ class Sweep {
 
   // Of the model that is running.
   engine::Generator* generator_ = nullptr;
-  const cache::View* view_ = nullptr;
+  std::map<cache::Codec, cache::View> views_;
   std::vector<engine::Prompt> prompts_;
   std::map<std::size_t, engine::Generation> references_;
   std::map<Digest, std::string> entry_names_;

@@ -57,11 +57,29 @@ class Buffer {
       for (std::uint64_t run = 0; run < shape_.Runs(); ++run) {
         for (const bool values : {false, true}) {
           std::byte* const at = At(values, run, position);
-          for (std::uint64_t i = 0; i < shape_.RunBytes(1); ++i) {
-            at[i] = static_cast<std::byte>((state >> 40) + run * 31 + i * 7 + (values ? 101 : 0));
+          for (std::uint64_t i = 0; i < shape_.head_dim; ++i) {
+            // 24 bits of noise: a number from -8 to 8 that no narrower codec holds as it is.
+            const std::uint64_t place = (run * shape_.head_dim + i) * 2 + (values ? 1 : 0);
+            const std::uint64_t noise = (state + place) * 0x9E3779B97F4A7C15U;
+            const float number =
+                static_cast<float>(static_cast<std::int32_t>(noise >> 40) - (1 << 23)) * 0x1p-20F;
+            std::memcpy(at + i * sizeof number, &number, sizeof number);
           }
         }
       }
+    }
+  }
+
+  // Makes of every number what `codec` would give back.
+  void RoundTrip(Codec codec) {
+    if (IsExact(codec)) return;
+    const std::uint64_t tokens = shape_.Runs() * view_.capacity_tokens;
+    std::vector<std::byte> numbers(tokens * shape_.head_dim * StoredElementBytes(codec));
+    std::vector<std::byte> scales(tokens * sizeof(float));
+    for (std::vector<std::byte>* tensor : {&keys_, &values_}) {
+      EXPECT_TRUE(
+          Encode(codec, tensor->data(), tokens, shape_.head_dim, numbers.data(), scales.data()));
+      Decode(codec, numbers.data(), scales.data(), tokens, shape_.head_dim, tensor->data());
     }
   }
 
@@ -114,13 +132,15 @@ class CacheTest : public testing::Test {
   static Plan PlanFor(const Store& store, const Tokens& prompt, Match match = Match::kToken) {
     return store.MakeView().WalkPrefix({.tokens = prompt, .text = {}, .match = match});
   }
-  // Restores the plan and checks every restored position against the model; returns the outcome.
+  // Restores the plan and checks every restored position, bit for bit, against the model and what
+  // the codec makes of it; returns the outcome.
   RestoreResult RestoreAndCompare(Store& store, const Plan& plan, const Tokens& prompt,
                                   int threads = 1) {
     const auto capacity =
         std::max(static_cast<std::uint32_t>(prompt.size()), plan.CapacityNeeded()) + 2;
     Buffer expected(key_.shape, capacity);
     expected.Fill(prompt);
+    expected.RoundTrip(key_.codec);
     Buffer buffer(key_.shape, capacity);
     const RestoreResult result = store.Restore(plan, buffer.view(), threads);
     EXPECT_TRUE(buffer.SamePrefix(expected, result.tokens));

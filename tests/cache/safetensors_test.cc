@@ -14,7 +14,11 @@ class SafetensorsTest : public CacheTest {
   static SafetensorsHeader Sample() {
     SafetensorsHeader header;
     header.metadata = {{"text", "a \"quoted\" é\n"}, {"empty", ""}};
-    header.tensors = {{"a", {"F32", {2, 3}}}, {"b", {"I32", {5}}}};
+    header.tensors = {{"a", {"F32", {2, 3}}},
+                      {"b", {"I32", {2}}},
+                      {"c", {"BF16", {2}}},
+                      {"d", {"F16", {2}}},
+                      {"e", {"I8", {4}}}};
     return header;
   }
   static std::string WithJson(const std::string& json, std::size_t data_bytes) {
@@ -84,7 +88,9 @@ TEST_F(SafetensorsTest, HeadersOfAnyOtherFormAreRefused) {
       R"({"__metadata__":{},"a":{"data_offsets":[0,8],"dtype":"F32","shape":[3]}})",
       R"({"__metadata__":{},"a":{"data_offsets":[0,8],"dtype":"F32","shape":[-2]}})",
       R"({"__metadata__":{},"a":{"data_offsets":[0,8],"dtype":"F32","shape":[2.0]}})",
-      R"({"__metadata__":{},"a":{"data_offsets":[0,8],"dtype":"F16","shape":[4]}})",
+      R"({"__metadata__":{},"a":{"data_offsets":[0,8],"dtype":"F64","shape":[1]}})",
+      R"({"__metadata__":{},"a":{"data_offsets":[0,8],"dtype":"F16","shape":[2]}})",
+      R"({"__metadata__":{},"a":{"data_offsets":[0,8],"dtype":"I8","shape":[4]}})",
       R"({"__metadata__":{},"a":{"data_offsets":[0,8],"dtype":"F32","shape":2}})",
       R"({"__metadata__":{},"a":{"data_offsets":[4,12],"dtype":"F32","shape":[2]}})",
       R"({"__metadata__":{},"a":{"data_offsets":[8,0],"dtype":"F32","shape":[2]}})",

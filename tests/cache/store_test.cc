@@ -85,39 +85,47 @@ TEST_F(StoreTest, WhatWasPutIsRestoredForManyShapes) {
         std::array{2U, 1U, 4096U, 32U}}) {
     key_.shape = {.layers = layers, .kv_heads = heads, .head_dim = dim};
     key_.block_tokens = block;
-    Store store(dir(), key_);
-    const Tokens tokens = Range(1, static_cast<Token>(2 * block + 1));
-    const PutResult put = Put(store, tokens);
-    EXPECT_TRUE(put.created);
-    EXPECT_EQ(put.blocks_written, 3U);
-    Tokens prompt = tokens;
-    prompt.push_back(77777);
-    for (const int threads : {1, 2, 5}) {
-      const Plan plan = PlanFor(store, prompt);
-      EXPECT_EQ(plan.depth, tokens.size());
-      const RestoreResult result = RestoreAndCompare(store, plan, prompt, threads);
-      EXPECT_EQ(result.tokens, tokens.size());
-      EXPECT_EQ(result.limited_by, LimitedBy::kEndOfEntry);
-      EXPECT_EQ(result.bytes, key_.shape.PayloadBytes(tokens.size()));
+    for (const Codec codec : kCodecs) {
+      SCOPED_TRACE(ToString(codec));
+      key_.codec = codec;
+      Store store(dir(), key_);
+      const Tokens tokens = Range(1, static_cast<Token>(2 * block + 1));
+      const PutResult put = Put(store, tokens);
+      EXPECT_TRUE(put.created);
+      EXPECT_EQ(put.blocks_written, 3U);
+      Tokens prompt = tokens;
+      prompt.push_back(77777);
+      for (const int threads : {1, 2, 5}) {
+        const Plan plan = PlanFor(store, prompt);
+        EXPECT_EQ(plan.depth, tokens.size());
+        const RestoreResult result = RestoreAndCompare(store, plan, prompt, threads);
+        EXPECT_EQ(result.tokens, tokens.size());
+        EXPECT_EQ(result.limited_by, LimitedBy::kEndOfEntry);
+        EXPECT_EQ(result.bytes, StoredBytes(codec, key_.shape, tokens.size()));
+      }
+      EXPECT_EQ(ProblemsOf(store), "");
     }
-    EXPECT_EQ(ProblemsOf(store), "");
   }
 }
 
 TEST_F(StoreTest, EveryDepthOfAnEntryIsRestored) {
-  Store store(dir(), key_);
-  const Tokens tokens = Range(1, 11);
-  Put(store, tokens);
-  for (std::size_t keep = 0; keep <= tokens.size(); ++keep) {
-    Tokens prompt(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(keep));
-    prompt.insert(prompt.end(), {500, 501});
-    EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt), prompt).tokens, keep);
-    EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt, Match::kBlock), prompt).tokens,
-              keep / 4 * 4);
-    EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt, Match::kWhole), prompt).tokens,
-              keep == tokens.size() ? keep : 0);
+  for (const Codec codec : kCodecs) {
+    SCOPED_TRACE(ToString(codec));
+    key_.codec = codec;
+    Store store(dir(), key_);
+    const Tokens tokens = Range(1, 11);
+    Put(store, tokens);
+    for (std::size_t keep = 0; keep <= tokens.size(); ++keep) {
+      Tokens prompt(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(keep));
+      prompt.insert(prompt.end(), {500, 501});
+      EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt), prompt).tokens, keep);
+      EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt, Match::kBlock), prompt).tokens,
+                keep / 4 * 4);
+      EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt, Match::kWhole), prompt).tokens,
+                keep == tokens.size() ? keep : 0);
+    }
+    EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, tokens), tokens).tokens, tokens.size() - 1);
   }
-  EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, tokens), tokens).tokens, tokens.size() - 1);
 }
 
 TEST_F(StoreTest, AnEntrySurvivesReopening) {
@@ -239,49 +247,57 @@ TEST_F(StoreTest, ABufferTooSmallIsRefusedBeforeAnythingIsRead) {
 // Damage.
 
 TEST_F(StoreTest, AFlippedByteIsNeverRestored) {
-  Store store(dir(), key_);
-  const Tokens prompt = Range(1, 13);
-  Put(store, Range(1, 12));
-  const Plan plan = PlanFor(store, prompt);
-  const std::string hex = Hex(plan.blocks[1].hash);
-  const fs::path path = StoreFolder() / "blocks" / hex.substr(0, 2) / (hex + ".safetensors");
-  const std::string good = Contents(path);
-  for (std::size_t at = 0; at < good.size(); ++at) {
-    for (const char flip : {'\x01', '\x29', '\x80'}) {
-      std::string bad = good;
-      bad[at] = static_cast<char>(bad[at] ^ flip);
-      Overwrite(path, bad);
-      const RestoreResult result = RestoreAndCompare(store, plan, prompt, 1);
-      ASSERT_EQ(result.tokens, 4U) << at;
-      ASSERT_EQ(result.corrupt, 1U) << at;
-      ASSERT_EQ(result.limited_by, LimitedBy::kCorrupt) << at;
-      ASSERT_FALSE(fs::exists(path)) << at;
+  for (const Codec codec : kCodecs) {
+    SCOPED_TRACE(ToString(codec));
+    key_.codec = codec;
+    Store store(dir(), key_);
+    const Tokens prompt = Range(1, 13);
+    Put(store, Range(1, 12));
+    const Plan plan = PlanFor(store, prompt);
+    const std::string hex = Hex(plan.blocks[1].hash);
+    const fs::path path = StoreFolder() / "blocks" / hex.substr(0, 2) / (hex + ".safetensors");
+    const std::string good = Contents(path);
+    for (std::size_t at = 0; at < good.size(); ++at) {
+      for (const char flip : {'\x01', '\x29', '\x80'}) {
+        std::string bad = good;
+        bad[at] = static_cast<char>(bad[at] ^ flip);
+        Overwrite(path, bad);
+        const RestoreResult result = RestoreAndCompare(store, plan, prompt, 1);
+        ASSERT_EQ(result.tokens, 4U) << at;
+        ASSERT_EQ(result.corrupt, 1U) << at;
+        ASSERT_EQ(result.limited_by, LimitedBy::kCorrupt) << at;
+        ASSERT_FALSE(fs::exists(path)) << at;
+      }
     }
+    // It is no longer planned, and the next Put heals it.
+    EXPECT_EQ(PlanFor(store, prompt).depth, 4U);
+    EXPECT_EQ(PlanFor(store, prompt).limited_by, LimitedBy::kEvicted);
+    const PutResult again = Put(store, Range(1, 12));
+    EXPECT_FALSE(again.created);
+    EXPECT_EQ(again.blocks_written, 1U);
+    EXPECT_EQ(Contents(path), good);
+    EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt), prompt).tokens, 12U);
+    EXPECT_EQ(ProblemsOf(store), "");
   }
-  // It is no longer planned, and the next Put heals it.
-  EXPECT_EQ(PlanFor(store, prompt).depth, 4U);
-  EXPECT_EQ(PlanFor(store, prompt).limited_by, LimitedBy::kEvicted);
-  const PutResult again = Put(store, Range(1, 12));
-  EXPECT_FALSE(again.created);
-  EXPECT_EQ(again.blocks_written, 1U);
-  EXPECT_EQ(Contents(path), good);
-  EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt), prompt).tokens, 12U);
-  EXPECT_EQ(ProblemsOf(store), "");
 }
 
 TEST_F(StoreTest, ATruncatedOrExtendedBlockIsNeverRestored) {
-  Store store(dir(), key_);
-  const Tokens prompt = Range(1, 13);
-  Put(store, Range(1, 12));
-  const Plan plan = PlanFor(store, prompt);
-  const std::string hex = Hex(plan.blocks[0].hash);
-  const fs::path path = StoreFolder() / "blocks" / hex.substr(0, 2) / (hex + ".safetensors");
-  const std::string good = Contents(path);
-  for (std::size_t length = 0; length <= good.size() + 1; ++length) {
-    Overwrite(path, length > good.size() ? good + "x" : good.substr(0, length));
-    const RestoreResult result = RestoreAndCompare(store, plan, prompt, 2);
-    ASSERT_EQ(result.tokens, length == good.size() ? 12U : 0U) << length;
-    ASSERT_EQ(result.corrupt, length == good.size() ? 0U : 1U) << length;
+  for (const Codec codec : kCodecs) {
+    SCOPED_TRACE(ToString(codec));
+    key_.codec = codec;
+    Store store(dir(), key_);
+    const Tokens prompt = Range(1, 13);
+    Put(store, Range(1, 12));
+    const Plan plan = PlanFor(store, prompt);
+    const std::string hex = Hex(plan.blocks[0].hash);
+    const fs::path path = StoreFolder() / "blocks" / hex.substr(0, 2) / (hex + ".safetensors");
+    const std::string good = Contents(path);
+    for (std::size_t length = 0; length <= good.size() + 1; ++length) {
+      Overwrite(path, length > good.size() ? good + "x" : good.substr(0, length));
+      const RestoreResult result = RestoreAndCompare(store, plan, prompt, 2);
+      ASSERT_EQ(result.tokens, length == good.size() ? 12U : 0U) << length;
+      ASSERT_EQ(result.corrupt, length == good.size() ? 0U : 1U) << length;
+    }
   }
 }
 
@@ -313,7 +329,7 @@ TEST_F(StoreTest, ABlockUnderAnotherNameOrOfAnotherKeyIsNeverRestored) {
   EXPECT_EQ(RestoreAndCompare(store, plan, prompt).corrupt, 1U);
   // Another version, everything else in order.
   std::string newer = good;
-  newer.replace(newer.find("\"version\":\"1\""), 13, "\"version\":\"2\"");
+  newer.replace(newer.find("\"version\":\"2\""), 13, "\"version\":\"3\"");
   Overwrite(first, newer);
   EXPECT_EQ(RestoreAndCompare(store, plan, prompt).corrupt, 1U);
   Overwrite(first, good);

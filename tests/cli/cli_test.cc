@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <thread>
 
@@ -202,6 +204,35 @@ TEST_F(CliTest, ACachedPromptIsReusedAndTheOutputIsTheSame) {
   EXPECT_NE(table.out.find("TTFT speedup"), std::string::npos) << table.out;
 }
 
+TEST_F(CliTest, ACodecHasItsOwnCacheAndIsShown) {
+  const std::string cached = "ZQXJ KVWB YPFG MLTR HDNC BGWQ: the harbour master";
+  const Result added = RunTiny({"cache", "add", cached, "--codec", "int8"});
+  ASSERT_EQ(added.code, 0) << added.err;
+  const Json entries = Json::parse(Run({"cache", "ls", "--json"}).out);
+  ASSERT_EQ(entries.size(), 1u);
+  EXPECT_EQ(entries[0]["codec"], "int8");
+  EXPECT_NE(Run({"cache", "ls"}).out.find(", codec int8, "), std::string::npos);
+  EXPECT_EQ(Run({"cache", "verify"}).code, 0);
+  const auto run = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"run", cached + " writes", "--json", "-n",
+                                     "3",   "--ignore-eos"};
+    args.insert(args.end(), more.begin(), more.end());
+    const Result result = RunTiny(args);
+    EXPECT_EQ(result.code, 0) << result.err;
+    return Json::parse(result.out);
+  };
+  const Json exact = run({});
+  EXPECT_EQ(exact["codec"], "fp32");
+  EXPECT_EQ(exact["arms"][1]["outcome"], "miss");
+  const Json lossy = run({"--codec", "int8"});
+  EXPECT_EQ(lossy["codec"], "int8");
+  EXPECT_EQ(lossy["arms"][1]["outcome"], "hit");
+  EXPECT_EQ(lossy["arms"][1]["exact_claimed"], false);
+  EXPECT_EQ(lossy["fidelity"]["exact"], false);
+  EXPECT_EQ(Run({"run", "x", "--codec", "int4"}).code, 2);
+  EXPECT_EQ(Run({"cache", "add", "x", "--codec", "raw"}).code, 2);
+}
+
 TEST_F(CliTest, AnotherModelsCacheIsNeverFound) {
   const std::string prompt = "The harbour master writes every ship into";
   ASSERT_EQ(RunTiny({"cache", "add", prompt}).code, 0);
@@ -293,6 +324,61 @@ TEST_F(CliTest, ASweepMakesARunThatTheReportReads) {
   EXPECT_EQ(Run({"report", "nowhere"}).code, 3);
   // A folder with a run is not written into again unless asked to.
   EXPECT_EQ(Run({"sweep", "tiny.json", "--out", run.string()}).code, 2);
+}
+
+TEST_F(CliTest, ASweepOverCodecsMeasuresTheirDrift) {
+  WriteConfig(2);
+  const Result sweep = Run({"sweep", "tiny.json", "--set", "codecs=[\"fp32\",\"bf16\",\"int8\"]",
+                            "--set", "policies=prefix", "--set", "match=token", "--set",
+                            "models=" + testing::TinyModel("tiny-gpt2").string()});
+  ASSERT_EQ(sweep.code, 0) << sweep.err;
+  const fs::path folder = folder_.path() / "results" / "tiny" / "latest";
+  std::istringstream cells(ReadFile(folder / "cells.jsonl"));
+  std::map<std::string, int> hits;
+  for (std::string line; std::getline(cells, line);) {
+    const Json cell = Json::parse(line);
+    EXPECT_EQ(cell["codec"].is_null(), cell["arm"] == "baseline");
+    if (cell["outcome"] != "hit") continue;
+    ++hits[cell["codec"]];
+    if (cell["codec"] != "fp32") {
+      EXPECT_EQ(cell["exact_claimed"], false) << line;
+    } else if (cell["exact_claimed"].get<bool>()) {
+      EXPECT_EQ(cell["fidelity"]["exact"], true) << line;
+    }
+  }
+  EXPECT_EQ(hits, (std::map<std::string, int>{{"bf16", 4}, {"fp32", 4}, {"int8", 4}}));
+  const Json run = Json::parse(ReadFile(folder / "run.json"));
+  EXPECT_EQ(run["fill"].size(), 3u * 2);  // each codec's store, once
+  const Json& model = run["models"][0];
+  EXPECT_EQ(model["cache_keys"]["int8"]["codec"], "int8");
+  EXPECT_EQ(model["stored_bytes_per_token"]["fp32"], model["kv_bytes_per_token"]);
+
+  const Result report = Run({"report", folder.string(), "--json"});
+  ASSERT_EQ(report.code, 0) << report.err;
+  const Json tables = Json::parse(report.out)["tables"];
+  Json rows;
+  for (const Json& table : tables) {
+    if (table["name"] == "codecs") rows = table["rows"];
+  }
+  ASSERT_EQ(rows.size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) {
+    const char* const codec = std::array{"fp32", "bf16", "int8"}[i];
+    EXPECT_EQ(rows[i]["codec"], codec);
+    EXPECT_EQ(rows[i]["stored_bytes_per_token"], model["stored_bytes_per_token"][codec]);
+    EXPECT_EQ(rows[i]["hits"], 4);
+    EXPECT_EQ(rows[i]["compared"], 2);
+    EXPECT_GT(rows[i]["fill_ms"], 0.0);
+    EXPECT_GT(rows[i]["restore_median_ms"], 0.0);
+  }
+  EXPECT_GT(rows[1]["max_abs_logit_diff"], 0.0);
+  EXPECT_GT(rows[2]["kl_mean"], 0.0);
+  EXPECT_LT(rows[1]["kl_mean"], 0.1);
+  for (const char* format : {"table", "markdown", "csv", "latex"}) {
+    const std::string text = Run({"report", folder.string(), "--format", format}).out;
+    const std::size_t table = text.find("Cache codecs");
+    ASSERT_NE(table, std::string::npos) << format;
+    EXPECT_NE(text.find("int8", table), std::string::npos) << format;
+  }
 }
 
 TEST_F(CliTest, AnInterruptedSweepIsResumedAndNothingIsLost) {

@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <fstream>
+#include <map>
 #include <random>
 
+#include "kvr/base/file.h"
 #include "kvr/engine/prompt.h"
 #include "kvr/model/runtime.h"
 #include "testing.h"
@@ -58,12 +61,13 @@ class GeneratorTest : public ::testing::TestWithParam<Where> {
   }
 
   Request MakeRequest(const std::string& text, Arm arm, Policy policy = Policy::kPrefix,
-                      cache::Match match = cache::Match::kToken) {
+                      cache::Match match = cache::Match::kToken,
+                      cache::Codec codec = cache::Codec::kFp32) {
     Request request;
     request.text = text;
     request.tokens = generator_->tokenizer().Encode(text);
     request.arm = arm;
-    request.reuse = {.policy = policy, .match = match};
+    request.reuse = {.policy = policy, .match = match, .codec = codec};
     request.max_new_tokens = 6;
     request.stop_at_eos = false;
     request.keep_logits = true;
@@ -75,11 +79,22 @@ class GeneratorTest : public ::testing::TestWithParam<Where> {
   }
 
   Generation Recycled(const std::string& text, Policy policy = Policy::kPrefix,
-                      cache::Match match = cache::Match::kToken) {
-    const cache::View view = generator_->store()->MakeView();
-    Request request = MakeRequest(text, Arm::kRecycled, policy, match);
+                      cache::Match match = cache::Match::kToken,
+                      cache::Codec codec = cache::Codec::kFp32) {
+    const cache::View view = generator_->store(codec)->MakeView();
+    Request request = MakeRequest(text, Arm::kRecycled, policy, match, codec);
     request.view = &view;
     return generator_->Generate(request);
+  }
+
+  // Names and contents of a store's blocks.
+  static std::map<std::string, std::string> Blocks(const cache::Store& store) {
+    std::map<std::string, std::string> blocks;
+    for (const auto& file :
+         std::filesystem::recursive_directory_iterator(store.folder() / "blocks")) {
+      if (file.is_regular_file()) blocks[file.path().filename()] = ReadFile(file.path());
+    }
+    return blocks;
   }
 
   static void ExpectEqual(const Generation& recycled, const Generation& baseline) {
@@ -157,6 +172,75 @@ TEST_P(GeneratorTest, ASavedConversationIsExactAtItsNextTurn) {
     EXPECT_EQ(recycled.outcome, Outcome::kHit);
     EXPECT_GT(recycled.reuse_depth, 0);
     if (recycled.exact_claimed) ExpectEqual(recycled, Baseline(conversation));
+  }
+}
+
+TEST_P(GeneratorTest, ALossyHitClaimsNothingAndDriftsALittle) {
+  const std::string text = RandomText(60, 8), prompt = text + " and so on";
+  const Generation baseline = Baseline(prompt);
+  const auto [low, high] =
+      std::minmax_element(baseline.logits[0].begin(), baseline.logits[0].end());
+  for (const cache::Codec codec : {cache::Codec::kBf16, cache::Codec::kFp16, cache::Codec::kInt8}) {
+    SCOPED_TRACE(cache::ToString(codec));
+    generator_->OpenStore(folder_.path(), {}, codec);
+    generator_->ForgetBuffer();
+    generator_->Save(text, codec);
+    for (const cache::Match match : {cache::Match::kToken, cache::Match::kBlock}) {
+      Request request = MakeRequest(prompt, Arm::kRecycled, Policy::kPrefix, match, codec);
+      const cache::View view = generator_->store(codec)->MakeView();
+      request.view = &view;
+      request.forced = baseline.tokens;
+      const Generation recycled = generator_->Generate(request);
+      EXPECT_EQ(recycled.outcome, Outcome::kHit);
+      EXPECT_GE(recycled.reuse_depth, 2 * kBlock);
+      EXPECT_FALSE(recycled.exact_claimed);
+      EXPECT_EQ(
+          recycled.restored_bytes % cache::StoredBytes(codec, generator_->cache_key().shape, 1),
+          0u);
+      // Were the logits equal, it would not have been the codec's numbers that were restored.
+      double largest = 0;
+      for (std::size_t step = 0; step < baseline.logits.size(); ++step) {
+        for (std::size_t i = 0; i < baseline.logits[step].size(); ++i) {
+          largest = std::max(largest,
+                             std::abs(double{recycled.logits[step][i]} - baseline.logits[step][i]));
+        }
+      }
+      EXPECT_GT(largest, 0);
+      EXPECT_LT(largest, (*high - *low) * (codec == cache::Codec::kFp16 ? 0.01 : 0.1));
+    }
+    // A miss computes everything, whatever the store: the claim stands.
+    const Generation miss = Recycled("Quotes", Policy::kPrefix, cache::Match::kToken, codec);
+    EXPECT_EQ(miss.outcome, Outcome::kMiss);
+    EXPECT_TRUE(miss.exact_claimed);
+    ExpectEqual(miss, Baseline("Quotes"));
+  }
+}
+
+// Design law 1: nothing that descends from values that a codec has changed is stored.
+TEST_P(GeneratorTest, SavingAfterALossyRestoreStoresWhatAFreshComputationWould) {
+  const std::string text = RandomText(60, 9), prompt = text + " and so on", next = prompt + ", so.";
+  for (const cache::Codec lossy : {cache::Codec::kBf16, cache::Codec::kFp16, cache::Codec::kInt8}) {
+    for (const cache::Codec target : {cache::Codec::kFp32, lossy}) {
+      SCOPED_TRACE(std::string(cache::ToString(lossy)) + " to " + cache::ToString(target));
+      TempFolder before, after, fresh;
+      generator_->OpenStore(before.path(), {}, lossy);
+      generator_->ForgetBuffer();
+      generator_->Save(text, lossy);
+      const Generation recycled = Recycled(prompt, Policy::kPrefix, cache::Match::kToken, lossy);
+      ASSERT_EQ(recycled.outcome, Outcome::kHit);
+      ASSERT_GE(recycled.reuse_depth, 2 * kBlock);
+      generator_->OpenStore(after.path(), {}, target);
+      const SaveResult saved = generator_->Save(next, target);
+      EXPECT_EQ(saved.prefilled, saved.tokens);
+      const auto stored = Blocks(*generator_->store(target));
+
+      generator_->OpenStore(fresh.path(), {}, target);
+      generator_->ForgetBuffer();
+      generator_->Save(next, target);
+      EXPECT_EQ(stored, Blocks(*generator_->store(target)));
+      // And what is resident now is exact again: it can be saved without another prefill.
+      EXPECT_EQ(generator_->Save(next, target).prefilled, 0);
+    }
   }
 }
 

@@ -49,6 +49,21 @@ TEST_F(ConfigTest, ListsMakeAMatrix) {
   EXPECT_EQ(config.name, "c");
 }
 
+TEST_F(ConfigTest, CodecsAreOneMoreAxisAndFp32WithoutThem) {
+  EXPECT_EQ(Read().codecs, std::vector<cache::Codec>{cache::Codec::kFp32});
+  EXPECT_EQ(Read().reuses[0].codec, cache::Codec::kFp32);
+  config_["codecs"] = {"int8", "fp32"};
+  config_["match"] = {"token", "block"};
+  const Config config = Read();
+  EXPECT_EQ(config.codecs, (std::vector<cache::Codec>{cache::Codec::kInt8, cache::Codec::kFp32}));
+  ASSERT_EQ(config.reuses.size(), 4u);
+  EXPECT_EQ(config.reuses[0].codec, cache::Codec::kInt8);
+  EXPECT_EQ(config.reuses[3].codec, cache::Codec::kFp32);
+  EXPECT_EQ(config.reuses[3].match, cache::Match::kBlock);
+  EXPECT_NE(Refusal({"codecs=int9"}).find("did you mean \"int8\"?"), std::string::npos);
+  EXPECT_NE(Refusal({"codecs=[\"bf16\",\"bf16\"]"}).find("/codecs/1"), std::string::npos);
+}
+
 TEST_F(ConfigTest, SettingsOnTheCommandLineWin) {
   const Config config = Read({"repetitions=7", "match=block", "policies=[\"prefix\"]"});
   EXPECT_EQ(config.repetitions, 7);

@@ -21,7 +21,7 @@ Json Line(const Json& changes) {
   Json line = Json::parse(R"({
     "schema": 1, "model": "tiny", "precision": "fp32", "workload": "extends", "prompt_id": "t1",
     "repetition": 0, "arm": "baseline", "schedule": "block", "control": false, "policy": "off",
-    "match": null, "outcome": "off", "limited_by": null, "exact_claimed": false,
+    "match": null, "codec": null, "outcome": "off", "limited_by": null, "exact_claimed": false,
     "prompt_tokens": 100, "reuse_depth": 0, "similarity": null, "entry": null, "tier": null,
     "page_cache": null, "restored_bytes": 0, "embed_ms": 0.0, "lookup_ms": 0.0, "restore_ms": 0.0,
     "prefill_ms": 90.0, "ttft_ms": 100.0, "decode_ms": 20.0, "total_ms": 120.0, "save_ms": null,
@@ -63,6 +63,7 @@ Json Recycled(const char* prompt, int repetition, double ttft_ms, int depth,
                    {{"arm", "recycled"},
                     {"policy", "embedding"},
                     {"match", "token"},
+                    {"codec", "fp32"},
                     {"outcome", depth > 0 ? "hit" : "miss"},
                     {"limited_by", depth > 0 ? "end_of_entry" : "no_candidate"},
                     {"exact_claimed", true},
@@ -329,6 +330,107 @@ TEST_F(ReportTest, FillingPaysForItselfAfterSoManyHits) {
   EXPECT_EQ(even.at("saved_ms_median"), 55);  // 60, 50, 40, 100
   EXPECT_NEAR(even.at("break_even_hits").get<double>(), 40.0 / 55, 1e-12);
   EXPECT_NEAR(even.at("break_even_hits_per_entry").get<double>(), 20.0 / 55, 1e-12);
+}
+
+// A hit of another codec, which drifted.
+Json Drifted(const char* prompt, double ttft_ms, const char* codec, double restore_ms,
+             const Json& fidelity) {
+  Json line = Recycled(prompt, 0, ttft_ms, 60,
+                       {{"codec", codec}, {"exact_claimed", false}, {"restore_ms", restore_ms}});
+  line["fidelity"].update({{"exact", false}});
+  line["fidelity"].update(fidelity);
+  return line;
+}
+
+Json CodecDescription() {
+  Json description = Description();
+  description["models"][0]["stored_bytes_per_token"] = {{"fp32", 1000}, {"int8", 270}};
+  Json fill = description["fill"][0];
+  fill.update({{"codec", "int8"}, {"save_ms", 7.0}, {"bytes", 17000}});
+  description["fill"].push_back(fill);
+  return description;
+}
+
+TEST_F(ReportTest, CodecsStandSideBySide) {
+  std::vector<Json> cells = Sample();
+  cells.push_back(Drifted("t1", 33, "int8", 0.5,
+                          {{"max_abs_logit_diff", 0.25}, {"kl_mean", 0.01}, {"kl_max", 0.03}}));
+  cells.push_back(Drifted("t2", 80, "int8", 1.5,
+                          {{"max_abs_logit_diff", 0.125},
+                           {"kl_mean", 0.03},
+                           {"kl_max", 0.05},
+                           {"first_divergence", 2},
+                           {"top1", 0.5}}));
+  // Stopped at the first token: it counts as a hit, but says too little about drift.
+  Json short_one = Drifted("t2", 80, "int8", 2.5, {{"max_abs_logit_diff", 99.0}, {"kl_max", 99.0}});
+  short_one.update({{"repetition", 1}, {"full", false}, {"tokens", {5}}, {"new_tokens", 1}});
+  cells.push_back(short_one);
+  const Report report = ReportOf(cells, CodecDescription());
+  EXPECT_TRUE(report.alarms.empty()) << report.alarms.front();
+  const std::vector<Json> rows = Rows(report, "codecs");
+  ASSERT_EQ(rows.size(), 2u);
+  const Json& fp32 = rows[0];
+  EXPECT_EQ(fp32.at("codec"), "fp32");
+  EXPECT_EQ(fp32.at("stored_bytes_per_token"), 1000);
+  EXPECT_EQ(fp32.at("fill_ms"), 40);
+  EXPECT_EQ(fp32.at("hits"), 5);
+  EXPECT_EQ(fp32.at("exact_share"), 1);
+  EXPECT_TRUE(fp32.at("first_divergence").is_null());
+  EXPECT_EQ(fp32.at("max_abs_logit_diff"), 0);
+  const Json& int8 = rows[1];
+  EXPECT_EQ(int8.at("codec"), "int8");
+  EXPECT_EQ(int8.at("stored_bytes_per_token"), 270);
+  EXPECT_EQ(int8.at("fill_ms"), 7);
+  EXPECT_EQ(int8.at("restore_median_ms"), 1.5);
+  EXPECT_EQ(int8.at("cells"), 3);
+  EXPECT_EQ(int8.at("hits"), 3);
+  EXPECT_EQ(int8.at("compared"), 2);
+  EXPECT_EQ(int8.at("exact_share"), 0);
+  EXPECT_EQ(int8.at("diverged_share"), 0.5);
+  EXPECT_EQ(int8.at("first_divergence"), 2);
+  EXPECT_EQ(int8.at("max_abs_logit_diff"), 0.25);
+  EXPECT_EQ(int8.at("kl_mean"), 0.02);
+  EXPECT_EQ(int8.at("kl_max"), 0.05);
+  EXPECT_EQ(int8.at("top1"), 0.75);
+}
+
+TEST_F(ReportTest, NoTableMixesCodecs) {
+  std::vector<Json> cells = Sample();
+  const Report before = ReportOf(cells, CodecDescription());
+  cells.push_back(Drifted("t1", 5, "int8", 0.5, {{"first_divergence", 0}, {"kl_mean", 9.0}}));
+  cells.push_back(Drifted("t2", 5, "int8", 0.5, {{"first_divergence", 0}, {"kl_mean", 9.0}}));
+  const Report after = ReportOf(cells, CodecDescription());
+  for (const char* table : {"prompts", "workloads", "fidelity", "no_overlap", "exactness",
+                            "depth_found", "depth", "fill", "break_even", "limits", "codecs"}) {
+    EXPECT_EQ(Rows(before, table, {{"codec", "fp32"}}), Rows(after, table, {{"codec", "fp32"}}))
+        << table;
+    EXPECT_FALSE(Rows(before, table, {{"codec", "fp32"}}).empty()) << table;
+  }
+  const Json row = Row(after, "exactness", {{"codec", "int8"}});
+  EXPECT_EQ(row.at("hits_claimed_exact"), 0);
+  EXPECT_EQ(row.at("claims_broken"), 0);
+  EXPECT_EQ(row.at("exact_share"), 0);
+  EXPECT_EQ(Row(after, "prompts", {{"codec", "int8"}, {"prompt_id", "t1"}}).at("ttft_speedup"), 18);
+  // For people, the column is there only where there is a choice.
+  const auto heads = [](const Report& report, const char* table) {
+    const std::string text = Render(TableOf(report, table), Format::kTable);
+    const std::size_t title = text.find('\n', text.find('\n') + 1) + 1;
+    return text.substr(title, text.find('\n', title) - title);
+  };
+  EXPECT_EQ(heads(before, "exactness").find("codec"), std::string::npos);
+  EXPECT_NE(heads(after, "exactness").find("codec"), std::string::npos);
+  EXPECT_NE(heads(before, "codecs").find("codec"), std::string::npos);
+}
+
+TEST_F(ReportTest, CellsWithoutACodecAreOfFp32) {
+  Json cell = Recycled("t1", 0, 50, 60);
+  cell.erase("codec");
+  const Report report = ReportOf({Base("t1", 0, 100), cell});
+  EXPECT_EQ(Row(report, "prompts").at("codec"), "fp32");
+  const Json row = Row(report, "codecs");
+  EXPECT_EQ(row.at("codec"), "fp32");
+  EXPECT_TRUE(row.at("stored_bytes_per_token").is_null());
+  EXPECT_EQ(row.at("fill_ms"), 40);
 }
 
 TEST_F(ReportTest, LimitsAreCounted) {

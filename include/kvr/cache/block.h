@@ -24,8 +24,9 @@ struct BlockHeader {
 
 // Thread time spent on payloads.
 struct ReadTimes {
-  std::uint64_t read_ns = 0;   // in the kernel: page cache or disk to buffer
-  std::uint64_t check_ns = 0;  // checksum
+  std::uint64_t read_ns = 0;    // in the kernel: page cache or disk to buffer
+  std::uint64_t check_ns = 0;   // checksum
+  std::uint64_t decode_ns = 0;  // lossy codecs: back to fp32
 };
 
 class BlockFormat {
@@ -34,8 +35,9 @@ class BlockFormat {
   explicit BlockFormat(const CacheKey& key);
 
   // Writes the file durably, except for its folder entry. `tokens` are the link's own; their keys
-  // and values lie in `source` from position link.first on. Returns the file's size. Throws kIo or
-  // kResource, leaving nothing behind.
+  // and values lie in `source` from position link.first on. Returns the file's size. Throws kIo,
+  // kResource, or kInvalidInput when a number is none that the codec can hold (Encode), leaving
+  // nothing behind.
   // REQUIRES: link.first + link.count <= source.capacity_tokens.
   std::uint64_t Write(const std::filesystem::path& path, const ChainLink& link,
                       std::span<const Token> tokens, const KvBufferView& source) const;
@@ -49,7 +51,8 @@ class BlockFormat {
   // the checksum differs or the file ends early, kIo; the buffer's positions first ..
   // first + tokens - 1 are then unspecified. Adds to `times`.
   // Cost: one preadv per 256 parts or kBatchBytes; each batch is hashed while it is still in the
-  // second-level cache. Allocates nothing but the hash's state.
+  // second-level cache. fp32 is read straight into the buffer and allocates nothing but the hash's
+  // state; a lossy codec is read into a scratch of a batch and the scales, and decoded from there.
   // REQUIRES: first + header.tokens.size() <= buffer.capacity_tokens.
   void ReadPayload(int fd, const std::filesystem::path& path, const BlockHeader& header,
                    const KvBufferView& buffer, std::uint32_t first, ReadTimes* times) const;
@@ -59,10 +62,17 @@ class BlockFormat {
  private:
   std::string EncodeHeader(const Digest& hash, const Digest& parent, std::span<const Token> tokens,
                            const std::string& checksum) const;
+  // ReadPayload's halves, for fp32 and for the others: the data from `offset` on, into `checksum`.
+  void ReadRaw(int fd, const std::filesystem::path& path, std::uint64_t offset,
+               std::uint64_t tokens, const KvBufferView& buffer, std::uint32_t first,
+               Xxh3* checksum, ReadTimes* times) const;
+  void ReadEncoded(int fd, const std::filesystem::path& path, std::uint64_t offset,
+                   std::uint64_t tokens, const KvBufferView& buffer, std::uint32_t first,
+                   Xxh3* checksum, ReadTimes* times) const;
 
   KvShape shape_;
   std::uint32_t block_tokens_;
-  std::string codec_;
+  Codec codec_;
   Digest key_hash_;
 };
 

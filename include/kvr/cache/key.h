@@ -8,19 +8,20 @@
 #include <vector>
 
 #include "kvr/base/hash.h"
+#include "kvr/cache/codec.h"
 #include "kvr/cache/shape.h"
 
 namespace kvr::cache {
 
 // Version of the folder's layout and of all files in it (docs/cache_format.md). It is part of the
 // key, so that versions live side by side and never read each other's files.
-inline constexpr int kFormatVersion = 1;
+inline constexpr int kFormatVersion = 2;
 
 struct CacheKey {
   std::string model_fingerprint;  // SHA-256 in hex, from the model archive
   KvShape shape;
   std::uint32_t block_tokens = 128;
-  std::string codec = "raw";    // stored bytes are the buffer's bytes; the only codec so far
+  Codec codec = Codec::kFp32;   // how files hold the buffer's numbers
   std::string device = "cpu";   // where the values were computed
   std::string cpu_model;        // as the operating system names it
   std::string instruction_set;  // in use, not merely present: "avx512"
@@ -34,14 +35,13 @@ struct CacheKey {
   [[nodiscard]] std::string ToJson() const;
 
   // Reads ToJson()'s text; `where` names its source in errors. Throws kCorrupt for anything that
-  // ToJson() would not have written, kIncompatible for another format version.
+  // ToJson() would not have written, kIncompatible for another format version or an unknown codec.
   [[nodiscard]] static CacheKey FromJson(const std::string& json, const std::string& where);
 
   // SHA-256 of ToJson(): the subfolder's name, and the parent of every first block.
   [[nodiscard]] Digest Hash() const;
 
-  // Throws kInvalidInput unless the shape, block_tokens and threads are in 1..kMaxDimension and
-  // the codec is known.
+  // Throws kInvalidInput unless the shape, block_tokens and threads are in 1..kMaxDimension.
   void Check() const;
 
   bool operator==(const CacheKey&) const = default;

@@ -19,7 +19,7 @@ namespace kvr::cache {
 inline constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{16} << 20;
 
 struct Tensor {
-  std::string dtype;  // "F32" or "I32"
+  std::string dtype;  // "F32", "I32", "BF16", "F16" or "I8"
   std::vector<std::uint64_t> shape;
 
   // Throws kCorrupt for an unknown type or when the product leaves 64 bits.

@@ -7,9 +7,7 @@
 
 namespace kvr::cache {
 
-// The type of one stored and buffered number. The raw codec stores the buffer's bytes as they are,
-// so the two are one. A narrower type or another codec adds a value here and a conversion in
-// block.cc; nothing else depends on it.
+// The type of one number in a buffer. What a file holds of it is the codec's business (codec.h).
 enum class ElementType { kF32 };
 
 [[nodiscard]] constexpr std::uint32_t ElementBytes(ElementType) { return 4; }
@@ -24,11 +22,11 @@ struct KvShape {
 
   // Contiguous (layer, head) runs in one tensor.
   [[nodiscard]] std::uint64_t Runs() const { return std::uint64_t{layers} * kv_heads; }
-  // Bytes of `tokens` tokens in one run.
+  // A buffer's bytes of `tokens` tokens in one run.
   [[nodiscard]] std::uint64_t RunBytes(std::uint64_t tokens) const {
     return tokens * head_dim * ElementBytes(element_type);
   }
-  // Bytes of keys and values of `tokens` tokens.
+  // A buffer's bytes of keys and values of `tokens` tokens.
   [[nodiscard]] std::uint64_t PayloadBytes(std::uint64_t tokens) const {
     return 2 * Runs() * RunBytes(tokens);
   }

@@ -63,7 +63,7 @@ struct RestoreResult {
   LimitedBy limited_by{};     // the plan's reason, or kCorrupt or kEvicted when shortened
   std::uint32_t corrupt = 0;  // blocks that failed a check
   std::uint32_t missing = 0;  // blocks whose file is gone
-  std::uint64_t bytes = 0;    // payload read
+  std::uint64_t bytes = 0;    // payload read, as the codec stores it
   ReadTimes times;            // summed over threads; 0 headers
 };
 
@@ -117,8 +117,8 @@ class Store {
   // is, except that blocks it has lost are written again.
   // `exact_tokens`: how many leading positions of `source` hold what a prefill from exact ancestors
   // computes. Anything else must not be stored: throws kInvalidInput when that is fewer than the
-  // entry's tokens, or the entry is empty or not UTF-8. Throws kIo or kResource when a file or the
-  // index cannot be written, or the store is read-only.
+  // entry's tokens, or the entry is empty or not UTF-8, or the codec cannot hold a number of it.
+  // Throws kIo or kResource when a file or the index cannot be written, or the store is read-only.
   PutResult Put(const NewEntry& entry, const KvBufferView& source, std::uint32_t exact_tokens);
 
   // Removes the entry, and the blocks that no entry uses any more (those too that an interrupted
@@ -134,8 +134,8 @@ class Store {
   // A picture of the index as it is now.
   [[nodiscard]] View MakeView() const;
 
-  // Reads the plan's blocks straight into `buffer`, each at its own position, with up to `threads`
-  // threads (at least 1), a block each. Every block's header, length and checksum are checked, and
+  // Reads the plan's blocks into `buffer`, each at its own position, with up to `threads` threads
+  // (at least 1), a block each. Every block's header, length and checksum are checked, and
   // its tokens and parent against the plan, so that a damaged index cannot cause a wrong restore.
   // A bad block is moved to quarantine/ if the folder can be written, counted, and shortens the
   // result. Buffer positions from result.tokens on are unspecified, also inside a block that was

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,13 +35,14 @@ enum class Policy { kOff, kEmbedding, kPrefix };
 // Throws kInvalidInput naming what is allowed.
 [[nodiscard]] Policy PolicyFromString(std::string_view text);
 
-// How saved keys and values are found and how much of an entry may be reused.
+// How saved keys and values are found and how much of an entry may be reused, and of which store.
 struct Reuse {
   Policy policy = Policy::kPrefix;
   cache::Match match = cache::Match::kToken;
   int candidates = 5;        // embedding: entries looked at, the nearest first
   float min_similarity = 0;  // embedding: a smaller cosine is no candidate
   std::uint32_t min_depth = 1;
+  cache::Codec codec = cache::Codec::kFp32;  // of the store to restore from
 };
 
 struct Request {
@@ -48,7 +50,7 @@ struct Request {
   Tokens tokens;  // Encode(text); computed by the caller, so that no clock includes it
   Arm arm = Arm::kBaseline;
   Reuse reuse;                        // recycled arm only
-  const cache::View* view = nullptr;  // recycled arm: the entries that this request may see
+  const cache::View* view = nullptr;  // recycled arm: what it may see of reuse.codec's store
   int max_new_tokens = 64;
   Sampling sampling;
   bool stop_at_eos = true;
@@ -117,12 +119,15 @@ class Generator {
   // Bytes of keys and values per token.
   [[nodiscard]] std::uint64_t kv_bytes_per_token() const;
 
-  // What names this model's values on this machine.
-  [[nodiscard]] const cache::CacheKey& cache_key() const { return key_; }
+  // What names this model's values on this machine, stored by `codec`.
+  [[nodiscard]] cache::CacheKey cache_key(cache::Codec codec = cache::Codec::kFp32) const;
 
-  // Opens the store that Generate restores from and Save writes to. Throws as cache::Store does.
-  void OpenStore(const std::filesystem::path& cache_dir, cache::Store::Options options);
-  [[nodiscard]] cache::Store* store() { return store_.get(); }
+  // Opens a store that Generate restores from and Save writes to; one of each codec may be open,
+  // and an earlier one of the same codec is closed. Throws as cache::Store does.
+  void OpenStore(const std::filesystem::path& cache_dir, cache::Store::Options options,
+                 cache::Codec codec = cache::Codec::kFp32);
+  // Null when none is open.
+  [[nodiscard]] cache::Store* store(cache::Codec codec = cache::Codec::kFp32);
 
   // The start-up probe's finding; the probe runs when first asked for.
   [[nodiscard]] const model::Probe& probe();
@@ -146,9 +151,11 @@ class Generator {
 
   // Stores `text` under its own tokens: what the buffer still holds of their exact values is used,
   // the rest is prefilled on the block schedule. After Generate that is the prompt, so a reply's
-  // tokens are prefilled again (design law 1). Throws as Generate and cache::Store::Put do.
-  // REQUIRES: an open store.
-  SaveResult Save(const std::string& text);
+  // tokens are prefilled again (design law 1); after a lossy restore it is nothing, so what is
+  // stored never descends from values that a codec has changed. Throws as Generate and
+  // cache::Store::Put do.
+  // REQUIRES: an open store of `codec`.
+  SaveResult Save(const std::string& text, cache::Codec codec = cache::Codec::kFp32);
 
   // Forgets what the buffer holds, so that the next Save computes everything.
   void ForgetBuffer() { resident_.clear(); }
@@ -163,12 +170,12 @@ class Generator {
   std::size_t Recycle(const Request& request, Generation& generation);
 
   model::LanguageModel model_;
-  const cache::CacheKey key_;
+  const cache::CacheKey key_;  // of the fp32 store
   std::unique_ptr<model::Encoder> encoder_;
   text::Tokenizer tokenizer_;
   std::optional<text::WordPiece> word_pieces_;
   std::optional<text::ChatTemplate> template_;
-  std::unique_ptr<cache::Store> store_;
+  std::map<cache::Codec, std::unique_ptr<cache::Store>> stores_;
   std::optional<model::Probe> probe_;
   model::KvBuffer buffer_;
   Tokens resident_;  // tokens whose exact keys and values lie at the buffer's start

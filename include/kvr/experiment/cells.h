@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,6 +38,7 @@ struct Cell {
   bool control = false;              // a second baseline, to be compared with the first
   std::string policy;                // "off", "embedding", "prefix"
   std::optional<std::string> match;  // "whole", "token", "block"
+  std::optional<std::string> codec;  // of the store: "fp32" (also where it is absent), "int8", ...
   std::string outcome;               // "hit", "miss", "off"
   std::optional<std::string> limited_by;
   bool exact_claimed = false;
@@ -78,12 +80,14 @@ struct ModelInfo {
   bool random_weights = false;
   std::optional<bool> probe_exact;  // whether this machine passed the start-up probe
   std::optional<std::int64_t> probe_cuts;
-  std::optional<std::int64_t> kv_bytes_per_token;
+  std::optional<std::int64_t> kv_bytes_per_token;              // in a buffer
+  std::map<std::string, std::int64_t> stored_bytes_per_token;  // in files, by codec
 };
 
 // What saving one entry cost.
 struct Fill {
   std::string model, precision, entry;
+  std::optional<std::string> codec;
   std::int64_t tokens = 0;
   double prefill_ms = 0;
   double save_ms = 0;

@@ -32,7 +32,8 @@ struct Config {
   std::vector<CachedPrompt> cache_prompts;
   std::vector<TestPrompt> test_prompts;
   std::vector<std::string> control_groups;
-  std::vector<engine::Reuse> reuses;  // the matrix of "policies" and "match"
+  std::vector<cache::Codec> codecs;   // a store each, filled once each
+  std::vector<engine::Reuse> reuses;  // the matrix of "policies", "match" and "codecs"
   int repetitions = 3;
   int warmups = 2;
   int max_new_tokens = 16;
