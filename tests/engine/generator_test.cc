@@ -206,7 +206,9 @@ TEST_P(GeneratorTest, ALossyHitClaimsNothingAndDriftsALittle) {
         }
       }
       EXPECT_GT(largest, 0);
-      EXPECT_LT(largest, (*high - *low) * (codec == cache::Codec::kFp16 ? 0.01 : 0.1));
+      // With int8 weights the activations are rounded too, which a small change can tip over.
+      const bool fine = codec == cache::Codec::kFp16 && generator_->info().precision != "int8";
+      EXPECT_LT(largest, (*high - *low) * (fine ? 0.01 : 0.1));
     }
     // A miss computes everything, whatever the store: the claim stands.
     const Generation miss = Recycled("Quotes", Policy::kPrefix, cache::Match::kToken, codec);
