@@ -38,6 +38,34 @@ case $what in
     "$kvr" sweep configs/smoke.json --out "$folder/run"
     "$kvr" report "$folder/run"
     ;;
+  performance)
+    # Ratios of one run only, with wide margins: other work on the machine must not fail it.
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    "$kvr" bench --model models/smollm2.pt --encoder models/minilm.pt --cache "$folder" \
+      --repetitions 3 --json >"$folder/bench.json"
+    .venv/bin/python - "$folder/bench.json" <<'PYTHON'
+import json, sys
+
+rows = {(r["phase"], r["what"]): r for r in json.load(open(sys.argv[1]))["rows"]}
+least = {
+    ("prefill", "512 tokens"): 0.3,
+    ("decode", "depth 16"): 0.25,
+    ("recycled TTFT", "900 restored + 32"): 0.2,
+    ("restore", "page cache, 1 thread"): 0.1,
+    ("lookup", "embedding, 1000 entries"): 0.2,
+}
+failed = False
+for key, floor in least.items():
+    ratio = rows[key]["ratio"]
+    failed |= not ratio >= floor
+    print(f"{' '.join(key)}: {ratio:.2f} of its bound, required {floor}")
+speedup = rows["speedup", "baseline over recycled, 900 + 32"]["measured"]
+failed |= not speedup >= 4
+print(f"speedup at 900 + 32: {speedup:.1f}, required 4")
+sys.exit(failed)
+PYTHON
+    ;;
   *)
     echo "unknown: $what" >&2
     exit 2

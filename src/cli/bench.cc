@@ -7,6 +7,8 @@
 #include "commands.h"
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
+#include "kvr/base/file.h"
+#include "kvr/experiment/bench_cases.h"
 #include "kvr/model/runtime.h"
 
 namespace kvr::cli {
@@ -18,6 +20,7 @@ namespace fs = std::filesystem;
 struct Options {
   ModelOptions model;
   int repetitions = 5;
+  std::string cases;
   bool json = false;
 };
 
@@ -67,19 +70,31 @@ void Print(const Json& result) {
 }
 
 void Run(const Options& options) {
+  if (!options.cases.empty() && !options.json) {
+    throw InvalidInput("--cases: its results are JSON only; add --json");
+  }
+  const ScratchFolder scratch(options.model.cache_dir);  // outlives the store in it
   const Stopwatch watch;
   engine::Generator generator = options.model.Load(/*needs_encoder=*/true);
   const double load_ms = watch.ElapsedMs();
-  const ScratchFolder scratch(options.model.cache_dir);
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
-  const Json result = experiment::RunBench(generator, load_ms,
-                                           {.scratch = scratch.path(),
-                                            .repetitions = options.repetitions,
-                                            .progress = [&](const std::string& what) {
-                                              std::cerr << (terminal ? "\r\033[K" : "")
-                                                        << "measuring: " << what
-                                                        << (terminal ? "" : "\n") << std::flush;
-                                            }});
+  const auto progress = [&](const std::string& what) {
+    std::cerr << (terminal ? "\r\033[K" : "") << "measuring: " << what << (terminal ? "" : "\n")
+              << std::flush;
+  };
+  Json result;
+  if (options.cases.empty()) {
+    result = experiment::RunBench(
+        generator, load_ms,
+        {.scratch = scratch.path(), .repetitions = options.repetitions, .progress = progress});
+  } else {
+    const bool from_stdin = options.cases == "-";
+    const std::string where = from_stdin ? "standard input" : options.cases;
+    const Json json = ParseJson(from_stdin ? ReadStdin() : ReadFile(options.cases), where);
+    result = experiment::RunBenchCases(
+        generator, experiment::ReadBenchCases(json, generator.info().vocab, where),
+        {.scratch = scratch.path(), .repetitions = options.repetitions, .progress = progress});
+  }
   if (terminal) std::cerr << "\r\033[K";
   if (options.json) {
     std::cout << result.dump(2) << "\n";
@@ -98,11 +113,19 @@ void AddBench(CLI::App& app) {
   command->add_option("-r,--repetitions", options->repetitions, "Medians of this many")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
+  command->add_option("--cases", options->cases,
+                      "Instead, time the cases in this JSON file (-: standard input): a list of\n"
+                      "  {\"what\": \"prefill\", \"tokens\": [ids], \"new_tokens\": 1}\n"
+                      "  {\"what\": \"decode\", \"tokens\": [ids], \"new_tokens\": N}\n"
+                      "  {\"what\": \"recycled\", \"tokens\": [ids], \"cached\": N, "
+                      "\"new_tokens\": 1}\n"
+                      "  {\"what\": \"embed\", \"text\": \"...\"}");
   command->add_flag("--json", options->json, "Machine-readable output");
   command->footer(
       "Examples:\n"
       "  kvr bench\n"
-      "  kvr bench --model models/dialogpt-medium-random.pt --json > bench.json");
+      "  kvr bench --model models/dialogpt-medium-random.pt --json > bench.json\n"
+      "  kvr bench --cases cases.json --repetitions 3 --json");
   command->callback([options] { Run(*options); });
 }
 

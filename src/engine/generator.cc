@@ -127,11 +127,11 @@ cache::KvBufferView Generator::BufferView() {
 
 std::vector<float> Generator::Prefill(std::span<const Token> tokens, std::size_t start,
                                       int free_piece) {
-  const auto block = static_cast<std::size_t>(model_.block_tokens());
+  const auto piece = static_cast<std::size_t>(model_.piece_tokens());
   std::vector<float> logits;
   while (start < tokens.size()) {
     const std::size_t edge =
-        free_piece > 0 ? start + static_cast<std::size_t>(free_piece) : (start / block + 1) * block;
+        free_piece > 0 ? start + static_cast<std::size_t>(free_piece) : (start / piece + 1) * piece;
     const std::size_t end = std::min(edge, tokens.size());
     logits = model_.Prefill(tokens.subspan(start, end - start), static_cast<int>(start), buffer_);
     start = end;
@@ -271,12 +271,17 @@ void Generator::WarmUp() {
 }
 
 SaveResult Generator::Save(const std::string& text, cache::Codec codec) {
+  return SaveEntry({.text = text, .tokens = tokenizer_.Encode(text)}, codec);
+}
+
+SaveResult Generator::Save(Tokens tokens, cache::Codec codec) {
+  return SaveEntry({.tokens = std::move(tokens)}, codec);
+}
+
+SaveResult Generator::SaveEntry(cache::NewEntry entry, cache::Codec codec) {
   assert(store(codec) != nullptr);
   Stopwatch watch;
   SaveResult result;
-  cache::NewEntry entry;
-  entry.text = text;
-  entry.tokens = tokenizer_.Encode(text);
   if (entry.tokens.empty()) throw InvalidInput("an empty prompt can't be cached");
   if (static_cast<int>(entry.tokens.size()) > info().context_tokens) {
     throw InvalidInput("the text has " + std::to_string(entry.tokens.size()) +
@@ -303,8 +308,8 @@ SaveResult Generator::Save(const std::string& text, cache::Codec codec) {
   result.prefill_ms = prefill.ElapsedMs();
   result.prefilled = static_cast<int>(entry.tokens.size() - start);
   resident_ = entry.tokens;
-  if (encoder_ != nullptr) {
-    const Embedding embedding = Embed(text);
+  if (encoder_ != nullptr && !entry.text.empty()) {
+    const Embedding embedding = Embed(entry.text);
     entry.embedding = embedding.values;
     entry.encoder = encoder_->info().fingerprint;
     entry.pieces_embedded = static_cast<std::uint32_t>(embedding.pieces_embedded);

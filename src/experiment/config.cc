@@ -210,7 +210,7 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
   const std::vector<std::string> models = reader.Strings("models", {}, /*required=*/true);
   const std::vector<std::string> precisions = reader.Strings("precisions", {});
   for (const std::string& precision : precisions) {
-    reader.CheckOneOf("precisions", precision, {"fp32"});
+    reader.CheckOneOf("precisions", precision, {"fp32", "bf16", "int8"});
   }
   for (const std::string& model : models) {
     const std::size_t at = model.find("{precision}");
@@ -298,6 +298,7 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
     reader.Fail("block_tokens", config.block_tokens, "a multiple of 4");
   }
   config.threads = static_cast<int>(reader.Integer("threads", 0, 0, 1024));
+  config.device = reader.String("device", "cpu");
   reader.Finish();
   return config;
 }

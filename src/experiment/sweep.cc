@@ -172,7 +172,8 @@ class Sweep {
     Progress("loading " + choice.path);
     engine::Generator generator({.model = choice.path,
                                  .encoder = config_.encoder,
-                                 .language_model = {.block_tokens = config_.block_tokens}});
+                                 .language_model = {.block_tokens = config_.block_tokens,
+                                                    .device = config_.device}});
     const model::ArchiveInfo& info = generator.info();
     if (!choice.precision.empty() && choice.precision != info.precision) {
       throw Incompatible(choice.path + " is of precision " + info.precision +

@@ -5,7 +5,6 @@
 
 #include <cstring>
 
-#include "huge_pages.h"
 #include "kv_tensors.h"
 #include "torch_call.h"
 
@@ -42,7 +41,6 @@ KvBuffer::KvBuffer(int layers, int kv_heads, int capacity_tokens, int head_dim,
     : tensors_(TorchCall(
           "cannot allocate a key/value buffer for " + std::to_string(capacity_tokens) + " tokens",
           Error::Kind::kResource, [&] {
-            const HugePages huge_pages;
             const auto make = [&] {
               return at::zeros({layers, kv_heads, capacity_tokens, head_dim},
                                at::TensorOptions(at::kFloat).device(device));

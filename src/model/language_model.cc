@@ -36,6 +36,13 @@ LanguageModel::LanguageModel(const std::filesystem::path& path, const LanguageMo
 
 LanguageModel::~LanguageModel() = default;
 
+int LanguageModel::piece_tokens() const {
+  // Measured on GPT-2-medium's shape: 512 rows come within 1 % of any length, 128 lose 3 to 8 %.
+  constexpr int kLongest = 512;
+  if (kernel_path_ == kTorchKernels) return options_.block_tokens;
+  return std::max(kLongest / options_.block_tokens, 1) * options_.block_tokens;
+}
+
 KvBuffer LanguageModel::NewBuffer(int tokens) const {
   const int blocks = (tokens + options_.block_tokens - 1) / options_.block_tokens;
   return {info_.layers, info_.kv_heads, blocks * options_.block_tokens, info_.head_dim,

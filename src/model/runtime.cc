@@ -4,6 +4,7 @@
 #include <ATen/Version.h>
 #include <caffe2/serialize/read_adapter_interface.h>
 #include <dlfcn.h>
+#include <sys/mman.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/runtime/profiling_graph_executor_impl.h>
 #include <torch/cuda.h>
@@ -12,12 +13,12 @@
 
 #include <array>
 #include <charconv>
+#include <cstring>
 #include <fstream>
-#include <future>
+#include <map>
 #include <set>
 #include <thread>
 
-#include "huge_pages.h"
 #include "kernels/kernels.h"
 #include "kvr/base/file.h"
 #include "torch_call.h"
@@ -35,38 +36,60 @@ std::string CpuModel() {
   return "unknown";
 }
 
-// An archive whose weights are read by several threads at once: most of the time goes into getting
-// the memory that they come to lie in.
-class ArchiveFile final : public caffe2::serialize::ReadAdapterInterface {
+// An archive as a mapping, so that weights are used where the page cache holds them: a copy would
+// cost fresh memory, which costs more than the reading. What libtorch wants copied in large pieces
+// is noted instead, and Attach() puts the file's bytes in the place of the copy, whose memory
+// nobody has touched. The file must keep its length while the model lives: the exporter replaces
+// archives, it never rewrites them.
+class MappedArchive final : public caffe2::serialize::ReadAdapterInterface {
  public:
-  explicit ArchiveFile(const std::string& path)
-      : path_(path), fd_(OpenForRead(path)), size_(FileSize(fd_.get(), path)) {}
+  explicit MappedArchive(const std::string& path) {
+    const UniqueFd fd = OpenForRead(path);
+    size_ = FileSize(fd.get(), path);
+    void* const map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd.get(), 0);
+    if (map == MAP_FAILED) throw IoError("cannot map " + path, errno);
+    map_ = std::shared_ptr<std::byte>(static_cast<std::byte*>(map),
+                                      [size = size_](std::byte* at) { ::munmap(at, size); });
+  }
 
   [[nodiscard]] std::size_t size() const override { return size_; }
 
   std::size_t read(std::uint64_t at, void* to, std::size_t count, const char*) const override {
-    constexpr std::size_t kPart = std::size_t{1} << 20;
+    constexpr std::size_t kLarge = std::size_t{1} << 18;
     if (at >= size_) return 0;
     count = std::min<std::size_t>(count, size_ - at);
-    const auto threads =
-        std::min<std::size_t>(count / kPart + 1, static_cast<std::size_t>(at::get_num_threads()));
-    const std::size_t share = (count + threads - 1) / threads;
-    std::vector<std::future<void>> parts;
-    for (std::size_t first = 0; first < count; first += share) {
-      parts.push_back(
-          std::async(threads == 1 ? std::launch::deferred : std::launch::async, [=, this] {
-            iovec part{static_cast<std::byte*>(to) + first, std::min(share, count - first)};
-            ReadScattered(fd_.get(), at + first, {&part, 1}, path_);
-          }));
+    if (count >= kLarge && at % alignof(std::max_align_t) == 0) {
+      deferred_[to] = {at, count};
+    } else {
+      std::memcpy(to, map_.get() + at, count);
     }
-    for (std::future<void>& part : parts) part.get();
     return count;
   }
 
+  // Points every tensor whose bytes were not copied into the mapping, which lives as long as they
+  // do.
+  void Attach(const torch::jit::Module& module) const {
+    std::size_t attached = 0;
+    for (const auto& [name, value] : module.named_attributes(/*recurse=*/true)) {
+      if (!value.isTensor()) continue;
+      at::Tensor tensor = value.toTensor();
+      const auto found = deferred_.find(tensor.storage().mutable_data());
+      if (tensor.numel() == 0 || found == deferred_.end()) continue;
+      const auto [at, count] = found->second;
+      TORCH_CHECK(
+          tensor.is_contiguous() && tensor.storage_offset() == 0 && tensor.nbytes() <= count, name,
+          ": not stored as a whole");
+      tensor.set_data(at::from_blob(
+          map_.get() + at, tensor.sizes(), [map = map_](void*) {}, tensor.options()));
+      ++attached;
+    }
+    TORCH_CHECK(attached >= deferred_.size(), "the archive has large records that are no weights");
+  }
+
  private:
-  const std::string path_;
-  const UniqueFd fd_;
-  const std::size_t size_;
+  std::size_t size_ = 0;
+  std::shared_ptr<std::byte> map_;
+  mutable std::map<const void*, std::pair<std::uint64_t, std::size_t>> deferred_;
 };
 
 // From the driver itself: libtorch names devices only to those who build with CUDA's headers.
@@ -146,8 +169,9 @@ std::string KernelsFor(const ArchiveInfo& info) {
 
 torch::jit::Module LoadModule(const std::string& path) {
   return TorchCall("cannot load " + path, Error::Kind::kCorrupt, [&] {
-    const HugePages huge_pages;
-    torch::jit::Module module = torch::jit::load(std::make_shared<ArchiveFile>(path), at::kCPU);
+    const auto archive = std::make_shared<MappedArchive>(path);
+    torch::jit::Module module = torch::jit::load(archive, at::kCPU);
+    archive->Attach(module);
     module.eval();
     return module;
   });

@@ -442,6 +442,43 @@ TEST_F(CliTest, BenchComparesPhasesWithBoundsAndLeavesNothingBehind) {
                fs::directory_iterator(folder_.path() / "cache") != fs::directory_iterator());
 }
 
+TEST_F(CliTest, BenchRunsGivenCasesAndRecycledOnesGiveTheBaselinesTokens) {
+  Json tokens = Json::array();
+  for (int i = 0; i < 45; ++i) tokens.push_back((i * 37 + 11) % 200);
+  const Json cases = {{{"what", "prefill"}, {"tokens", tokens}, {"new_tokens", 3}},
+                      {{"what", "decode"}, {"tokens", {7, 8}}, {"new_tokens", 4}},
+                      {{"what", "recycled"}, {"tokens", tokens}, {"cached", 40}, {"new_tokens", 3}},
+                      {{"what", "embed"}, {"text", "The harbour master"}}};
+  const Result result =
+      RunTiny({"bench", "--cases", "-", "--repetitions", "2", "--json"}, cases.dump());
+  ASSERT_EQ(result.code, 0) << result.err;
+  const Json bench = Json::parse(result.out);
+  ASSERT_EQ(bench["cases"].size(), 4U);
+  const Json& baseline = bench["cases"][0];
+  const Json& recycled = bench["cases"][2];
+  EXPECT_EQ(baseline["tokens"].size(), 3U);
+  EXPECT_EQ(baseline["reuse_depth"], 0);
+  EXPECT_EQ(recycled["tokens"], baseline["tokens"]);
+  EXPECT_EQ(recycled["reuse_depth"], 40);
+  EXPECT_GT(recycled["restored_bytes"], 0);
+  for (const char* phase : {"ttft", "restore", "prefill", "decode"}) {
+    ASSERT_EQ(recycled["ms"][phase].size(), 2U) << phase;
+    EXPECT_GT(recycled["ms"][phase][0], 0.0) << phase;
+  }
+  EXPECT_EQ(bench["cases"][1]["tokens"].size(), 4U);
+  const std::vector<float> embedding = bench["cases"][3]["embedding"];
+  float norm = 0;
+  for (const float value : embedding) norm += value * value;
+  EXPECT_NEAR(norm, 1, 1e-4);
+  EXPECT_EQ(bench["cases"][3]["ms"]["embed"].size(), 2U);
+  EXPECT_FALSE(fs::exists(folder_.path() / "cache") &&
+               fs::directory_iterator(folder_.path() / "cache") != fs::directory_iterator());
+
+  EXPECT_EQ(RunTiny({"bench", "--cases", "-"}, cases.dump()).code, 2);
+  EXPECT_EQ(RunTiny({"bench", "--cases", "-", "--json"}, "[{}]").code, 2);
+  EXPECT_EQ(RunTiny({"bench", "--cases", "absent.json", "--json"}).code, 3);
+}
+
 TEST_F(CliTest, AConfigsMistakeIsTwoAndNamesItsPlace) {
   WriteConfig(1);
   const Result result = Run({"sweep", "tiny.json", "--set", "polices=prefix"});

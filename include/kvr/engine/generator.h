@@ -156,6 +156,9 @@ class Generator {
   // cache::Store::Put do.
   // REQUIRES: an open store of `codec`.
   SaveResult Save(const std::string& text, cache::Codec codec = cache::Codec::kFp32);
+  // The same for tokens that need not be those of any text; they are stored without text, which no
+  // embedding finds.
+  SaveResult Save(Tokens tokens, cache::Codec codec = cache::Codec::kFp32);
 
   // Forgets what the buffer holds, so that the next Save computes everything.
   void ForgetBuffer() { resident_.clear(); }
@@ -168,6 +171,8 @@ class Generator {
   std::vector<float> Prefill(std::span<const Token> tokens, std::size_t start, int free_piece);
   // Looks up and restores; returns the depth.
   std::size_t Recycle(const Request& request, Generation& generation);
+  // `entry` has its text and tokens; the rest is filled in.
+  SaveResult SaveEntry(cache::NewEntry entry, cache::Codec codec);
 
   model::LanguageModel model_;
   const cache::CacheKey key_;  // of the fp32 store

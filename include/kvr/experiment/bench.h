@@ -22,11 +22,12 @@ struct BenchOptions {
 // "what", "measured", "bound", "unit", "ratio"}]}; bound and ratio are null where there is none,
 // and a ratio of 1 is the bound itself, whether more or less is better.
 //
-// Bounds. Prefill: floating-point operations of the linear layers over the packed GEMM rate at the
-// rows of a block, in the model's own shapes. Decode: bytes of weights read, and of keys and values
-// up to the depth, over the read bandwidth. Suffix TTFT: restored bytes, read and written, over the
-// copy bandwidth, plus the larger of weight bytes over read bandwidth and the suffix' operations
-// over the GEMM rate at its padded rows. Restore: copy bandwidth.
+// Bounds. Prefill: floating-point operations of the linear layers over libtorch's best fp32 GEMM
+// rate at as many rows (512 at most), in the model's own shapes. Decode: bytes of weights read, and
+// of keys and values up to the depth, over the read bandwidth. Suffix TTFT: restored bytes, read
+// and written, over the copy bandwidth, plus the larger of weight bytes over read bandwidth and the
+// suffix' operations over the GEMM rate at its rows. Restore: copy bandwidth. Load: reading the
+// file once. Lookup: a hundredth of the deepest recycled TTFT.
 [[nodiscard]] Json RunBench(engine::Generator& generator, double load_ms,
                             const BenchOptions& options);
 

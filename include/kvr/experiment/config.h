@@ -44,6 +44,7 @@ struct Config {
   bool cold = false;           // "page_cache": "cold" instead of "warm"
   int block_tokens = 128;
   int threads = 0;
+  std::string device = "cpu";
   Json json;  // as read, settings applied, prompts' texts left out: goes into run.json
 };
 

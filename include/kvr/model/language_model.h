@@ -42,6 +42,9 @@ class LanguageModel {
 
   [[nodiscard]] const ArchiveInfo& info() const { return info_; }
   [[nodiscard]] int block_tokens() const { return options_.block_tokens; }
+  // The longest piece that prefill takes at a time, a multiple of block_tokens: longer where a cut
+  // anywhere keeps the bits, a block where only block edges do. Pieces end at multiples of it.
+  [[nodiscard]] int piece_tokens() const;
   // The linear layers of one transformer layer, and the output head.
   [[nodiscard]] const std::vector<LinearShape>& layer_shapes() const { return layer_shapes_; }
   [[nodiscard]] LinearShape head_shape() const { return {info_.vocab, info_.width}; }
