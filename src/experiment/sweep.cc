@@ -170,10 +170,10 @@ class Sweep {
 
   void RunModel(const ModelChoice& choice) {
     Progress("loading " + choice.path);
-    engine::Generator generator({.model = choice.path,
-                                 .encoder = config_.encoder,
-                                 .language_model = {.block_tokens = config_.block_tokens,
-                                                    .device = config_.device}});
+    engine::Generator generator(
+        {.model = choice.path,
+         .encoder = config_.encoder,
+         .language_model = {.block_tokens = config_.block_tokens, .device = config_.device}});
     const model::ArchiveInfo& info = generator.info();
     if (!choice.precision.empty() && choice.precision != info.precision) {
       throw Incompatible(choice.path + " is of precision " + info.precision +
