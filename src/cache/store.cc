@@ -552,11 +552,27 @@ void Store::ForgetBlock(const Digest& hash) {
   }
 }
 
+namespace {
+
+// Nothing where the file has gone since the plan was made: Restore is who reports that.
+std::optional<UniqueFd> OpenIfThere(const fs::path& path) {
+  if (TypeOf(path) == 0) return std::nullopt;
+  try {
+    return OpenForRead(path);
+  } catch (const Error& error) {
+    if (error.kind() != Error::Kind::kNotFound) throw;
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
 void Store::DropFromPageCache(const Plan& plan) const {
   for (const PlannedBlock& block : plan.blocks) {
     const fs::path path = BlockPath(block.hash);
-    const UniqueFd fd = OpenForRead(path);
-    if (const int error = ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED); error != 0) {
+    const std::optional<UniqueFd> fd = OpenIfThere(path);
+    if (!fd) continue;
+    if (const int error = ::posix_fadvise(fd->get(), 0, 0, POSIX_FADV_DONTNEED); error != 0) {
       throw IoError("cannot drop from the page cache: " + path.string(), error);
     }
   }
@@ -569,11 +585,11 @@ double Store::ResidentFraction(const Plan& plan) const {
   std::vector<unsigned char> flags;
   for (const PlannedBlock& block : plan.blocks) {
     const fs::path path = BlockPath(block.hash);
-    const UniqueFd fd = OpenForRead(path);
-    const std::uint64_t bytes = FileSize(fd.get(), path);
+    const std::optional<UniqueFd> fd = OpenIfThere(path);
+    const std::uint64_t bytes = fd ? FileSize(fd->get(), path) : 0;
     if (bytes == 0) continue;
     // The mapping is only asked about, never read: a file cut short meanwhile cannot hurt.
-    void* const map = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
+    void* const map = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd->get(), 0);
     if (map == MAP_FAILED) throw IoError("cannot map " + path.string(), errno);
     flags.resize((bytes + page_bytes - 1) / page_bytes);
     const int failed = ::mincore(map, bytes, flags.data());

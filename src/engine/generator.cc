@@ -125,9 +125,14 @@ cache::KvBufferView Generator::BufferView() {
   return {buffer_.keys(), buffer_.values(), static_cast<std::uint32_t>(buffer_.capacity_tokens())};
 }
 
+std::size_t Generator::PieceTokens() {
+  const int block = model_.block_tokens(), longest = model_.piece_tokens();
+  return static_cast<std::size_t>(longest > block && probe().exact ? longest : block);
+}
+
 std::vector<float> Generator::Prefill(std::span<const Token> tokens, std::size_t start,
                                       int free_piece) {
-  const auto piece = static_cast<std::size_t>(model_.piece_tokens());
+  const std::size_t piece = PieceTokens();
   std::vector<float> logits;
   while (start < tokens.size()) {
     const std::size_t edge =
@@ -197,7 +202,7 @@ Generation Generator::Generate(const Request& request) {
   if (limit < 1) {
     throw InvalidInput("max_new_tokens: found " + std::to_string(limit) + ", expected 1 or more");
   }
-  if (static_cast<int>(count) + limit > info().context_tokens) {
+  if (static_cast<std::int64_t>(count) + limit > info().context_tokens) {
     throw InvalidInput("the prompt has " + std::to_string(count) + " tokens; with " +
                        std::to_string(limit) + " new ones it passes the context of " +
                        std::to_string(info().context_tokens) + " tokens of " + info().name +
@@ -207,6 +212,7 @@ Generation Generator::Generate(const Request& request) {
   Reserve(count + static_cast<std::size_t>(limit));
   resident_.clear();
 
+  (void)PieceTokens();  // may probe, which belongs on no clock
   Generation generation;
   std::size_t start = 0;
   if (request.arm == Arm::kRecycled && request.reuse.policy != Policy::kOff) {
@@ -217,7 +223,7 @@ Generation Generator::Generate(const Request& request) {
     if (request.reuse.policy == Policy::kEmbedding && encoder_ == nullptr) {
       throw InvalidInput("policy embedding needs an encoder: give --encoder FILE");
     }
-    if (request.reuse.match != cache::Match::kBlock) (void)probe();  // not on the clock
+    if (request.reuse.match != cache::Match::kBlock) (void)probe();
     start = Recycle(request, generation);
   }
 
@@ -303,6 +309,7 @@ SaveResult Generator::SaveEntry(cache::NewEntry entry, cache::Codec codec) {
     start = start / block * block;
   }
   resident_.resize(start);  // what follows is about to be overwritten
+  (void)PieceTokens();      // may probe
   Stopwatch prefill;
   Prefill(entry.tokens, start, 0);
   result.prefill_ms = prefill.ElapsedMs();

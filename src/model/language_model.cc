@@ -83,12 +83,14 @@ std::vector<float> LanguageModel::Decode(Token id, int past, KvBuffer& buffer) {
 }
 
 Probe LanguageModel::RunProbe() {
-  // Depths inside a block at which the rest is 60, 59 ... rows: every remainder of 4, 8 and 32,
-  // single rows at both ends. Scaled down for small blocks.
-  constexpr std::array kDepths = {1, 2, 3, 7, 13, 28, 29, 30, 32, 45, 57, 58, 59, 60};
-  const int block = options_.block_tokens;
-  const int length = std::min(61, block);
+  // Depths inside the second block: every remainder of 4, 8 and 32, single rows at both ends, and
+  // the block's edge itself. What a block does not have is left out.
+  constexpr std::array kDepths = {0,  1,  2,  3,  7,  13, 28, 29,  30,
+                                  32, 45, 57, 58, 59, 60, 97, 126, 127};
+  const int block = options_.block_tokens, piece = piece_tokens();
   const int past = 2 * block <= info_.context_tokens ? block : 0;
+  // The uncut piece is one as the schedule has them: a whole block, or all from the beginning.
+  const int length = piece > block ? std::min(61, block) : block;
 
   std::mt19937 random(1);
   Tokens ids(static_cast<std::size_t>(past + length));
@@ -96,23 +98,25 @@ Probe LanguageModel::RunProbe() {
   const std::span<const Token> all(ids);
 
   KvBuffer whole = NewBuffer(past + length);
-  if (past > 0) Prefill(all.first(static_cast<std::size_t>(past)), 0, whole);
+  const int begin = piece > block ? 0 : past;
+  if (begin > 0) Prefill(all.first(static_cast<std::size_t>(begin)), 0, whole);
   const std::vector<float> expected =
-      Prefill(all.subspan(static_cast<std::size_t>(past)), past, whole);
+      Prefill(all.subspan(static_cast<std::size_t>(begin)), begin, whole);
 
   Probe probe{.exact = true};
   KvBuffer cut = NewBuffer(past + length);
   for (const int depth : kDepths) {
     if (depth >= length) break;
-    ++probe.cuts;
     const int restart = past + depth;
+    if (restart == begin) continue;  // no cut
+    ++probe.cuts;
     cut.CopyFrom(whole, restart);
     const std::vector<float> logits =
         Prefill(all.subspan(static_cast<std::size_t>(restart)), restart, cut);
     if (std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)) != 0 ||
         !cut.EqualBits(whole, restart, length - depth)) {
       probe.exact = false;
-      probe.first_bad = depth;
+      probe.first_bad = restart;
       break;
     }
   }

@@ -166,6 +166,8 @@ class Generator {
  private:
   void Reserve(std::size_t tokens);
   cache::KvBufferView BufferView();
+  // The schedule's piece: longer than a block only where the probe holds.
+  std::size_t PieceTokens();
   // Prefills tokens[start..] in pieces; `free_piece` 0 keeps the block schedule. Returns the last
   // token's logits.
   std::vector<float> Prefill(std::span<const Token> tokens, std::size_t start, int free_piece);

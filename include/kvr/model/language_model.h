@@ -28,7 +28,7 @@ struct LanguageModelOptions {
 struct Probe {
   bool exact = false;
   int cuts = 0;       // cuts tried
-  int first_bad = 0;  // depth inside the block of the first cut that changed a bit, 0 if none
+  int first_bad = 0;  // position of the first cut that changed a bit, 0 if none
 };
 
 class LanguageModel {
@@ -42,15 +42,17 @@ class LanguageModel {
 
   [[nodiscard]] const ArchiveInfo& info() const { return info_; }
   [[nodiscard]] int block_tokens() const { return options_.block_tokens; }
-  // The longest piece that prefill takes at a time, a multiple of block_tokens: longer where a cut
-  // anywhere keeps the bits, a block where only block edges do. Pieces end at multiples of it.
+  // The longest piece that prefill takes at a time, a multiple of block_tokens: longer with the
+  // program's own kernels, where a cut anywhere keeps the bits (if the probe holds), else a block.
+  // Pieces end at multiples of it.
   [[nodiscard]] int piece_tokens() const;
   // The linear layers of one transformer layer, and the output head.
   [[nodiscard]] const std::vector<LinearShape>& layer_shapes() const { return layer_shapes_; }
   [[nodiscard]] LinearShape head_shape() const { return {info_.vocab, info_.width}; }
   // "cpu", or a device's name with what it is: "cuda: NVIDIA H200".
   [[nodiscard]] const std::string& device() const { return device_; }
-  // What computes: "avx512" or "avx2", the program's own kernels, or "torch".
+  // What computes: the program's own kernels, "avx512_1" or "avx2_1" (the version of
+  // their arithmetic), or "torch".
   [[nodiscard]] const std::string& kernel_path() const { return kernel_path_; }
 
   // A buffer for `tokens` tokens, its capacity rounded up to a block edge.
@@ -70,9 +72,9 @@ class LanguageModel {
   // not bit for bit those of Prefill, so nobody stores them (design law 1).
   std::vector<float> Decode(Token id, int past, KvBuffer& buffer);
 
-  // Cuts a piece of pseudo-random ids in the second block at several depths, one row and odd counts
-  // among them, and compares logits, keys and values bit for bit with the uncut piece. Costs about
-  // a dozen prefills of up to 61 tokens.
+  // Cuts a piece of pseudo-random ids at the second block's edge and at several depths inside it,
+  // one row and odd counts among them, and compares logits, keys and values bit for bit with the
+  // uncut piece. Costs about 700 prefilled tokens, or twice that with torch's kernels.
   [[nodiscard]] Probe RunProbe();
 
  private:
