@@ -29,13 +29,15 @@ ArchiveInfo ReadArchiveInfo(const std::filesystem::path& path) {
   const std::string what = path.string() + " is not a model archive of this program";
   ArchiveInfo info;
   info.path = path;
+  std::string metadata;
   TorchCall(what, Error::Kind::kCorrupt, [&] {
     caffe2::serialize::PyTorchStreamReader reader(path.string());
-    info.metadata = ParseJson(ReadExtra(reader, "metadata.json"), path.string());
+    metadata = ReadExtra(reader, "metadata.json");
     info.tokenizer_model = ReadExtra(reader, "tokenizer.model");
     return 0;
   });
   try {
+    info.metadata = Json::parse(metadata);
     const Json& data = info.metadata;
     const int version = data.at("format_version");
     if (version != kArchiveFormatVersion) {
@@ -59,6 +61,9 @@ ArchiveInfo ReadArchiveInfo(const std::filesystem::path& path) {
     data.at("context_tokens").get_to(info.context_tokens);
     data.at("random_weights").get_to(info.random_weights);
     data.at("eos_ids").get_to(info.eos_ids);
+    // What its readers take for granted.
+    (void)data.at("tokenizer").at("kind");
+    if (info.kind == "language_model") (void)data.at("template");
   } catch (const Json::exception& error) {
     throw Corrupt(path.string() + ": metadata.json: " + error.what());
   }

@@ -55,7 +55,8 @@ double MeasureGemmRate(const std::vector<LinearShape>& shapes, int rows) {
     double operations = 0, seconds = 0;
     for (const auto& [outputs, inputs] : shapes) {
       // Weights of 64 MB and more together, so that they come from memory, as a model's do.
-      const std::int64_t copies = (std::int64_t{16} << 20) / (outputs * inputs) + 1;
+      const std::int64_t copies =
+          std::min<std::int64_t>((std::int64_t{16} << 20) / (outputs * inputs) + 1, 64);
       const at::Tensor x = at::randn({rows, inputs});
       std::vector<at::Tensor> plain, packed;
       for (std::int64_t i = 0; i < copies; ++i) {

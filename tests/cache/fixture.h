@@ -29,7 +29,7 @@ inline CacheKey TinyKey(std::uint32_t block_tokens = 4) {
   key.cpu_model = "test";
   key.instruction_set = "avx2";
   key.libtorch_version = "0.0";
-  key.kernel_path = "packed";
+  key.kernel_path = "avx2_1";
   return key;
 }
 

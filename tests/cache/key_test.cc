@@ -18,7 +18,7 @@ TEST(KeyTest, HashIsThatOfPythonsCanonicalJson) {
   // hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":"),
   //                           ensure_ascii=False).encode())
   EXPECT_EQ(Hex(OddKey().Hash()),
-            "2cd7f717de770330a019ea43723d0698c7ea4ee111e5a81def6666021a9b4632");
+            "053f30d2408b2cc409ed367b7fc2c02a11a2dd3acc9949100a1fbe5d3c07e472");
 }
 
 TEST(KeyTest, EveryFieldChangesTheHash) {

@@ -24,10 +24,10 @@ struct CacheKey {
   Codec codec = Codec::kFp32;   // how files hold the buffer's numbers
   std::string device = "cpu";   // where the values were computed
   std::string cpu_model;        // as the operating system names it
-  std::string instruction_set;  // in use, not merely present: "avx512"
+  std::string instruction_set;  // in use, not merely present: "AVX512"
   std::uint32_t threads = 1;
   std::string libtorch_version;
-  std::string kernel_path;  // how the linear layers run: "avx512", "avx2", "torch"
+  std::string kernel_path;  // what computes: "avx512_1", "avx2_1", "torch"
 
   // The canonical text: JSON, names in alphabetical order, no spaces. Its bytes are the contents of
   // key.json and what Hash() hashes, so `sha256sum key.json` prints the folder's name.

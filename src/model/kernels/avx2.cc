@@ -76,6 +76,6 @@ inline IntVec Dot(IntVec c, IntVec a, IntVec b) {
 
 #include "body.inc"
 
-const Kernels kAvx2 = MakeKernels("avx2");
+const Kernels kAvx2 = MakeKernels("avx2_1");
 
 }  // namespace kvr::model::kernels

@@ -55,6 +55,6 @@ inline IntVec Dot(IntVec c, IntVec a, IntVec b) { return _mm512_dpbusd_epi32(c, 
 
 #include "body.inc"
 
-const Kernels kAvx512 = MakeKernels("avx512");
+const Kernels kAvx512 = MakeKernels("avx512_1");
 
 }  // namespace kvr::model::kernels

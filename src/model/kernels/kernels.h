@@ -55,6 +55,8 @@ struct Attention {
 };
 
 struct Kernels {
+  // Instruction set and version of the arithmetic. It is part of the cache key: a change that can
+  // alter a bit raises the number, so that no older value is ever restored beside a new one.
   const char* name;
   int query_tile;  // queries (heads of a group times rows) that AttendTile takes
 

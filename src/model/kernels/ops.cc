@@ -114,14 +114,9 @@ at::Tensor LinearOp(const at::Tensor& x, const at::Tensor& weight, const at::Ten
       for (int tile = 0; tile < tiles; ++tile) kernels.pack_rows(layer, tile);
     }
     std::byte* const scratch = Scratch<1>(scratch_bytes);
-    if (tiles == 1) {
-      // One pass over the weights, each thread along its own stretch of memory.
+    // Each thread passes over its own stretch of the weights.
 #pragma omp for schedule(static) nowait
-      for (int panel = 0; panel < panels; ++panel) kernels.panel(layer, panel, scratch);
-    } else {
-#pragma omp for schedule(static) nowait
-      for (int panel = 0; panel < panels; ++panel) kernels.panel(layer, panel, scratch);
-    }
+    for (int panel = 0; panel < panels; ++panel) kernels.panel(layer, panel, scratch);
   }
   return out;
 }
