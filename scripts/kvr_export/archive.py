@@ -18,6 +18,7 @@ PARITY_TOKENS = 200
 GREEDY_TOKENS = 32
 BLOCK_TOKENS = 128
 PROMPTS = Path(__file__).resolve().parents[2] / "configs" / "prompts"
+DOCUMENTS = Path(__file__).resolve().parents[2] / "docs"
 JUDGED_TOKENS, JUDGED_WINDOW = 8192, 512
 KL_CEILING = 0.01
 TOP1_FLOOR = {"bf16": 0.97, "int8": 0.95}
@@ -38,7 +39,6 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
         words = tokenizer.load(source.path, source.family)
         say("building the archive")
         config = reference.config
-        native = models.load_kernels()
         if source.family == "bert":
             if precision != "fp32":
                 raise ValueError(f"an encoder has precision fp32, not {precision}")
@@ -46,6 +46,11 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
         else:
             module = models.CausalLm(source.family, config, reference, precision)
         metadata = describe(source, module, reference, words, precision)
+        shape = metadata["shape"]
+        # As KernelsFor in src/model/runtime.cc has it: whole vectors only.
+        native = (
+            models.load_kernels() and shape["head_dim"] % 16 == 0 and shape["width"] % 16 == 0
+        )
         scripted = models.script(module)
         say("comparing it with the reference")
         compare_ids = tokenizer_parity(words)
@@ -146,11 +151,14 @@ def weights_sha256(module: torch.nn.Module) -> str:
 
 
 def fingerprint(module: torch.nn.Module, architecture: dict, words, precision: str) -> str:
-    """SHA-256 over format version, architecture, precision, tokenizer and every weight."""
+    """SHA-256 over format version, architecture, the networks' code and constants, precision,
+    tokenizer and every weight."""
     digest = hashlib.sha256()
+    epsilons = [part.eps for part in module.modules() if isinstance(part, models.Norm)]
     head = {
         "format_version": FORMAT_VERSION, "architecture": architecture, "precision": precision,
-        "tokenizer": words.spec,
+        "tokenizer": words.spec, "epsilons": epsilons,
+        "code": hashlib.sha256(Path(models.__file__).read_bytes()).hexdigest(),
     }
     digest.update(json.dumps(head, sort_keys=True).encode())
     digest.update(words.model)
@@ -219,14 +227,17 @@ def buffer(shape: dict, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def judge(lm, reference, words, metadata: dict) -> dict:
-    """The next-token distributions of a reduced precision against fp32's, on the project's prompts:
-    prose, chat, lists and code that no weight was fitted to."""
-    texts = {}
-    for file in sorted(PROMPTS.glob("*.jsonl")):
-        for line in file.read_text().splitlines():
-            texts.setdefault(json.loads(line)["text"])
+    """The next-token distributions of a reduced precision against fp32's, on the project's prompts
+    and documents: prose, chat, lists and code that no weight was fitted to. No line comes twice,
+    since what can be copied from above is easy to predict."""
+    texts = [
+        json.loads(line)["text"]
+        for file in sorted(PROMPTS.glob("*.jsonl"))
+        for line in file.read_text().splitlines()
+    ] + [file.read_text() for file in sorted(DOCUMENTS.glob("*.md"))]
+    lines = dict.fromkeys(line for text in texts for line in text.splitlines())
     shape, window = metadata["shape"], min(JUDGED_WINDOW, metadata["context_tokens"])
-    ids = [token for text in texts for token in words.encode(text)][:JUDGED_TOKENS]
+    ids = words.encode("\n".join(lines))[:JUDGED_TOKENS]
     divergence, agree = [], []
     for start in range(0, len(ids), window):
         piece = torch.tensor(ids[start : start + window])
