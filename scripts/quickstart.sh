@@ -15,7 +15,7 @@ about 3 GB of disk; a package index that pip can reach. No root when every packa
 
 examples:
   scripts/quickstart.sh
-  scripts/quickstart.sh --repetitions 3
+  scripts/quickstart.sh --set repetitions=1
   KVR_TORCH_INDEX=https://HOST/whl/cpu scripts/quickstart.sh
 
 environment:
@@ -48,7 +48,11 @@ setup_build release
 setup_models
 step_failure_status=""
 step "running the paper's sweep" "see kvr's message above; docs/ explains configs and exit codes"
-build/release/kvr sweep configs/paper.json "$@"
+folder=$(build/release/kvr sweep configs/paper.json "$@")
+if [[ ! -d $folder ]]; then # --dry-run and --help print something else
+  printf '%s\n' "$folder"
+  exit 0
+fi
 step "reporting" "see kvr's message above"
-build/release/kvr report results/paper/latest
-say "done: results/paper/latest"
+build/release/kvr report "$folder"
+say "done: $folder"

@@ -172,6 +172,19 @@ void List(const Options& options) {
 // Finds the entries whose id begins with options.entry, in every cache, and visits them.
 template <typename Visit>
 void ForMatching(const Options& options, cache::Store::Mode mode, Visit&& visit) {
+  if (!options.all) {
+    int matching = 0;
+    ForEachStore(options, cache::Store::Mode::kReadOnly,
+                 [&](const cache::CacheFolder&, cache::Store& store) {
+                   for (const cache::EntryInfo& entry : store.List()) {
+                     matching += Hex(entry.row.id).starts_with(options.entry) ? 1 : 0;
+                   }
+                 });
+    if (matching > 1) {
+      throw InvalidInput("'" + options.entry + "' begins the ids of " + std::to_string(matching) +
+                         " entries; give more digits");
+    }
+  }
   int found = 0;
   ForEachStore(options, mode, [&](const cache::CacheFolder& folder, cache::Store& store) {
     std::vector<cache::EntryInfo> matching;
@@ -179,10 +192,6 @@ void ForMatching(const Options& options, cache::Store::Mode mode, Visit&& visit)
       if (options.all || Hex(entry.row.id).starts_with(options.entry)) {
         matching.push_back(std::move(entry));
       }
-    }
-    if (!options.all && matching.size() > 1) {
-      throw InvalidInput("'" + options.entry + "' begins the ids of " +
-                         std::to_string(matching.size()) + " entries; give more digits");
     }
     for (const cache::EntryInfo& entry : matching) {
       ++found;

@@ -119,12 +119,20 @@ class Runner {
       result["fidelity"] = experiment::ToJson(experiment::MeasureFidelity(
           generator_, requests[1], generations[0], generations[1], /*semantic=*/true));
     }
-    if (options_.save) result["save"] = Save(prompt, generations.back());
-    if (options_.json) {
-      std::cout << DumpLine(result) << std::endl;
-    } else {
-      PrintTable(line, result, batch);
+    // The answer is out before it is saved; a save that fails still ends the program with its
+    // error.
+    std::exception_ptr failed;
+    if (!options_.json) PrintTable(line, result, batch);
+    if (options_.save) {
+      try {
+        result["save"] = Save(prompt, generations.back());
+        if (!options_.json) PrintSaved(result["save"]);
+      } catch (const Error&) {
+        failed = std::current_exception();
+      }
     }
+    if (options_.json) std::cout << DumpLine(result) << std::endl;
+    if (failed) std::rethrow_exception(failed);
   }
 
  private:
@@ -174,11 +182,18 @@ class Runner {
     return generation;
   }
 
-  // The prompt with its reply becomes an entry.
+  // The prompt with its reply becomes an entry. Where the prompt's beginning was cut off, what the
+  // model has read is no text's tokens, and is stored as tokens alone.
   Json Save(const engine::Prompt& prompt, const engine::Generation& generation) {
-    const std::string reply = generator_.tokenizer().Decode(generation.tokens);
-    const std::string text = Sanitize(prompt.text + reply, "the reply");
-    const engine::SaveResult saved = generator_.Save(text, options_.model.codec);
+    engine::SaveResult saved;
+    if (prompt.truncated_tokens > 0) {
+      Tokens tokens = prompt.tokens;
+      tokens.insert(tokens.end(), generation.tokens.begin(), generation.tokens.end());
+      saved = generator_.Save(std::move(tokens), options_.model.codec);
+    } else {
+      const std::string reply = generator_.tokenizer().Decode(generation.tokens);
+      saved = generator_.Save(Sanitize(prompt.text + reply, "the reply"), options_.model.codec);
+    }
     return {{"entry", Hex(saved.put.entry)},
             {"tokens", saved.tokens},
             {"prefilled", saved.prefilled},
@@ -217,13 +232,13 @@ class Runner {
       }
       std::cout << "\n";
     }
-    if (result.contains("save")) {
-      const Json& save = result["save"];
-      std::cout << "saved as " << save["entry"].get<std::string>().substr(0, 12) << ": "
-                << save["tokens"] << " tokens, " << save["prefilled"] << " prefilled again, "
-                << save["blocks_written"] << " blocks written, " << save["blocks_shared"]
-                << " shared, " << Fixed(save["save_ms"].get<double>(), 1) << " ms\n";
-    }
+  }
+
+  static void PrintSaved(const Json& save) {
+    std::cout << "saved as " << save["entry"].get<std::string>().substr(0, 12) << ": "
+              << save["tokens"] << " tokens, " << save["prefilled"] << " prefilled again, "
+              << save["blocks_written"] << " blocks written, " << save["blocks_shared"]
+              << " shared, " << Fixed(save["save_ms"].get<double>(), 1) << " ms\n";
   }
 
   const Options& options_;

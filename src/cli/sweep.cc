@@ -113,8 +113,10 @@ void Run(const Options& options) {
   CreateFolders(folder);
   if (options.out.empty() && !options.resume) PointLatest(folder);
   ProgressLine progress;
-  const auto hint =
-      "; go on with: kvr sweep " + options.config + " --resume --out " + folder.string();
+  std::string hint = "; go on with: kvr sweep " + options.config;
+  for (const std::string& setting : options.settings) hint += " --set '" + setting + "'";
+  hint +=
+      std::string(options.keep_cache ? " --keep-cache" : "") + " --resume --out " + folder.string();
   try {
     experiment::RunSweep(config, {.folder = folder,
                                   .resume = options.resume,

@@ -57,6 +57,7 @@ class Bench {
              {{"name", info_.name},
               {"precision", info_.precision},
               {"fingerprint", info_.fingerprint},
+              {"device", generator_.language_model().device()},
               {"random_weights", info_.random_weights},
               {"parameters", info_.parameters},
               {"block_tokens", generator_.language_model().block_tokens()}}},
@@ -83,12 +84,15 @@ class Bench {
   // `more`: a larger figure is better.
   void Row(const std::string& phase, const std::string& what, double measured,
            std::optional<double> bound, const std::string& unit, bool more) {
-    Json ratio = nullptr;
-    if (bound) ratio = more ? measured / *bound : *bound / measured;
+    Json limit = nullptr, ratio = nullptr;
+    if (bound.has_value() && !on_device_) {  // the limits are the CPU's
+      limit = *bound;
+      ratio = more ? measured / *bound : *bound / measured;
+    }
     rows_.push_back({{"phase", phase},
                      {"what", what},
                      {"measured", measured},
-                     {"bound", bound ? Json(*bound) : Json(nullptr)},
+                     {"bound", limit},
                      {"unit", unit},
                      {"ratio", ratio}});
   }
@@ -218,7 +222,11 @@ class Bench {
           last = generator_.Generate(request);
           if (deepest) {
             request.arm = engine::Arm::kBaseline;
-            speedups.push_back(generator_.Generate(request).timings.ttft_ms / last.timings.ttft_ms);
+            const double scheduled = generator_.Generate(request).timings.ttft_ms;
+            request.free_piece_tokens = static_cast<int>(request.tokens.size());
+            const double free = generator_.Generate(request).timings.ttft_ms;
+            request.free_piece_tokens = 0;
+            speedups.push_back(std::min(scheduled, free) / last.timings.ttft_ms);
           }
           return last.timings.ttft_ms;
         });
@@ -231,7 +239,8 @@ class Bench {
             bound * 1e3, "ms", false);
         if (!deepest) continue;
         deepest_ttft_ms_ = ms;
-        Row("speedup", "baseline over recycled, " + std::to_string(last.reuse_depth) + " + 32",
+        Row("speedup",
+            "faster baseline over recycled, " + std::to_string(last.reuse_depth) + " + 32",
             Median(speedups).value_or(0), std::nullopt, "x", true);
       }
     }
@@ -337,6 +346,7 @@ class Bench {
   const BenchOptions& options_;
   const model::ArchiveInfo& info_;
   double layer_parameters_ = 0, head_parameters_ = 0;
+  const bool on_device_ = generator_.language_model().device() != "cpu";
   double read_rate_ = 0, copy_rate_ = 0, bytes_per_weight_ = 4, deepest_ttft_ms_ = 0;
   std::map<int, double> gemm_rates_;
   Json rows_ = Json::array();

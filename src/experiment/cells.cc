@@ -192,6 +192,7 @@ void ReadModels(const FieldReader& run, const Json& json, const std::string& whe
     field("name", model.name);
     field("precision", model.precision);
     field("random_weights", model.random_weights);
+    if (item.contains("device")) field("device", model.device);  // runs from before have none
     field("kv_bytes_per_token", model.kv_bytes_per_token);
     std::optional<Json> stored;
     field("stored_bytes_per_token", stored);

@@ -882,9 +882,9 @@ Table CodecTable(const std::vector<Scope>& scopes) {
 Table BreakEvenTable(const std::vector<Scope>& scopes) {
   Builder table(
       "break_even", "When filling has paid for itself",
-      "<policy <match <codec hits saved_ms_median:saved_ms/hit "
+      "<policy <match <codec hits saved_ms_mean:saved_ms/hit "
       "break_even_hits:break-even_hits break_even_hits_per_entry:per_entry",
-      "saved: median over hits of the prompt's faster baseline TTFT less the cell's TTFT. "
+      "saved: mean over hits of the prompt's faster baseline TTFT less the cell's TTFT. "
       "break-even: total save time over that, and the same per entry. None where hits save "
       "nothing. The entries' prefill is not counted: it answered them.");
   for (const Scope& scope : scopes) {
@@ -899,7 +899,7 @@ Table BreakEvenTable(const std::vector<Scope>& scopes) {
           if (best) saved.push_back(*best - cell->ttft_ms);
         }
       }
-      const Number per_hit = Median(saved);
+      const Number per_hit = Mean(saved);
       const Number uses = sum.entries > 0 ? Quotient(Number(sum.save_ms), per_hit) : std::nullopt;
       table.Row(scope,
                 {Text(variant.policy), Text(variant.match), Text(variant.codec), Count(hits),
@@ -957,9 +957,14 @@ void DescribeRun(const Run& run, Report& report) {
   report.facts.push_back(run.label + ": " + std::to_string(run.cells.size()) + " cells; commit " +
                          Fact(e, "commit") + ", " + Fact(e, "build_type") + " build, libtorch " +
                          Fact(e, "libtorch_version"));
-  report.facts.push_back("machine: " + Fact(e, "cpu_model") + ", " + Fact(e, "instruction_set") +
-                         ", " + Fact(e, "threads") + " threads, host " + Fact(e, "host") +
-                         ", load " + (load ? Print("%.2f", *load) : "unknown"));
+  std::string device;
+  for (const ModelInfo& model : run.models) {
+    if (model.device != "cpu" && device.empty()) device = model.device + ", ";
+  }
+  report.facts.push_back("machine: " + device + Fact(e, "cpu_model") + ", " +
+                         Fact(e, "instruction_set") + ", " + Fact(e, "threads") +
+                         " threads, host " + Fact(e, "host") + ", load " +
+                         (load ? Print("%.2f", *load) : "unknown"));
   report.facts.push_back("started " + (run.started.empty() ? "unknown" : run.started) + ", " +
                          (run.finished ? "finished " + *run.finished : "UNFINISHED"));
   if (!run.finished) {

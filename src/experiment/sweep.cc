@@ -15,6 +15,7 @@
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
+#include "kvr/base/hash.h"
 #include "kvr/base/interrupt.h"
 #include "kvr/engine/prompt.h"
 #include "kvr/experiment/cells.h"
@@ -126,6 +127,11 @@ class Sweep {
         throw InvalidInput(options_.folder.string() +
                            " was begun with another config; it can't be resumed with this one");
       }
+      if (run_.value("prompts_sha256", "") != PromptsDigest()) {
+        throw InvalidInput(
+            options_.folder.string() +
+            " was begun with other prompts: the files have changed; start a new run");
+      }
       const Json now = DescribeEnvironment();
       for (const char* field :
            {"cpu_model", "instruction_set", "threads", "libtorch_version", "commit"}) {
@@ -146,6 +152,7 @@ class Sweep {
       run_ = {{"schema", kResultsSchema},
               {"name", config_.name},
               {"config", config_.json},
+              {"prompts_sha256", PromptsDigest()},
               {"environment", DescribeEnvironment()},
               {"models", Json::array()},
               {"fill", Json::array()},
@@ -154,6 +161,20 @@ class Sweep {
     }
     WriteRun();
     file_ = std::make_unique<CellFile>(cells);
+  }
+
+  // Of all prompts, by name and text: the config has no more than their files' names.
+  std::string PromptsDigest() const {
+    Json all = Json::array();
+    for (const CachedPrompt& prompt : config_.cache_prompts)
+      all.push_back({prompt.id, prompt.text});
+    all.push_back(nullptr);
+    for (const TestPrompt& prompt : config_.test_prompts) {
+      all.push_back({prompt.id, prompt.group, prompt.text});
+    }
+    Sha256 digest;
+    digest.Update(DumpLine(all));
+    return Hex(digest.Finish());
   }
 
   // A process killed while it wrote leaves a line without an end.
@@ -248,10 +269,13 @@ class Sweep {
     });
   }
 
-  // The best chunking without the schedule, by measurement: law 3's other baseline.
+  // The best chunking without the schedule, by measurement on as many tokens as the longest prompt
+  // has: law 3's other baseline.
   void CalibrateFreePiece() {
     const int block = config_.block_tokens;
-    const int length = std::min(2 * block, generator_->info().context_tokens - 1);
+    std::size_t longest = 0;
+    for (const engine::Prompt& prompt : prompts_) longest = std::max(longest, prompt.tokens.size());
+    const int length = std::min(static_cast<int>(longest), generator_->info().context_tokens - 1);
     engine::Request request;
     std::mt19937_64 random(config_.sampling.seed);
     for (int i = 0; i < length; ++i) {
@@ -260,11 +284,12 @@ class Sweep {
     }
     request.max_new_tokens = 1;
     double best_ms = 0;
-    for (const int piece : {block / 2, block, 2 * block}) {
+    for (const int piece : {block, 2 * block, 4 * block, length}) {
+      if (piece > length) continue;
       Progress("measuring pieces of " + std::to_string(piece) + " tokens");
       request.free_piece_tokens = piece;
       double ms = 0;
-      for (int i = 0; i < 3; ++i) {
+      for (int i = 0; i < 2; ++i) {
         const double once = generator_->Generate(request).timings.ttft_ms;
         ms = i == 0 ? once : std::min(ms, once);
       }
@@ -287,6 +312,7 @@ class Sweep {
         {"name", info.name},
         {"fingerprint", info.fingerprint},
         {"precision", info.precision},
+        {"device", generator_->language_model().device()},
         {"random_weights", info.random_weights},
         {"probe", {{"exact", probe.exact}, {"cuts", probe.cuts}, {"first_bad", probe.first_bad}}},
         {"kv_bytes_per_token", generator_->kv_bytes_per_token()},
@@ -298,6 +324,10 @@ class Sweep {
         {"free_chunk_tokens", free_piece_}};
     for (Json& model : run_["models"]) {
       if (model["name"] != info.name || model["precision"] != info.precision) continue;
+      if (model["encoder_fingerprint"] != entry["encoder_fingerprint"]) {
+        throw Incompatible(options_.folder.string() +
+                           " was begun with another encoder; start a new run");
+      }
       if (model["fingerprint"] != info.fingerprint) {
         throw Incompatible(options_.folder.string() + " was begun with another archive of " +
                            info.name + "; start a new run");
@@ -434,9 +464,10 @@ class Sweep {
               ->WalkPrefix(
                   {.tokens = request.tokens, .text = request.text, .match = cache::Match::kToken})
               .depth;
-      cell->embed_ms = timings.embed_ms;
+      // Null where the phase did not run.
+      if (request.reuse.policy == engine::Policy::kEmbedding) cell->embed_ms = timings.embed_ms;
       cell->lookup_ms = timings.lookup_ms;
-      cell->restore_ms = timings.restore_ms;
+      if (generation.resident_fraction) cell->restore_ms = timings.restore_ms;
       cell->restored_bytes = static_cast<std::int64_t>(generation.restored_bytes);
     }
     cell->similarity = generation.similarity;

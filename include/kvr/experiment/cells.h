@@ -77,6 +77,7 @@ struct Cell {
 
 struct ModelInfo {
   std::string name, precision;
+  std::string device = "cpu";
   bool random_weights = false;
   std::optional<bool> probe_exact;  // whether this machine passed the start-up probe
   std::optional<std::int64_t> probe_cuts;
