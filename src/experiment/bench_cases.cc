@@ -44,7 +44,8 @@ const Kind& FindKind(const Json& json, const std::string& where) {
   std::string names;
   for (const Kind& kind : Kinds()) {
     if (json.is_object() && json.contains("what") && json["what"] == kind.name) return kind;
-    names += (names.empty() ? "" : ", ") + std::string(kind.name);
+    if (!names.empty()) names += ", ";
+    names += kind.name;
   }
   throw InvalidInput(where + ": found " + DumpLine(json).substr(0, 80) +
                      ", expected an object whose \"what\" is one of " + names);
@@ -55,16 +56,18 @@ BenchCase ReadCase(const Json& json, int vocab, const std::string& where) {
   std::set<std::string> allowed = {"what"};
   allowed.insert(kind.required.begin(), kind.required.end());
   allowed.insert(kind.optional.begin(), kind.optional.end());
+  const auto unknown = [&](const std::string& key) {
+    return InvalidInput(where + ": found \"" + key + "\", which a case of \"" + kind.name +
+                        "\" does not have");
+  };
   for (const auto& [key, value] : json.items()) {
-    if (!allowed.contains(key)) {
-      throw InvalidInput(where + ": found \"" + key + "\", which a case of \"" + kind.name +
-                         "\" does not have");
-    }
+    if (!allowed.contains(key)) throw unknown(key);
   }
+  const auto missing = [&](const std::string& key) {
+    return InvalidInput(where + ": a case of \"" + kind.name + "\" needs \"" + key + "\"");
+  };
   for (const std::string& key : kind.required) {
-    if (!json.contains(key)) {
-      throw InvalidInput(where + ": a case of \"" + kind.name + "\" needs \"" + key + "\"");
-    }
+    if (!json.contains(key)) throw missing(key);
   }
 
   BenchCase result;

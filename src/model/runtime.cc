@@ -150,6 +150,7 @@ std::string DescribeDevice(const std::string& device) {
       throw InvalidInput("device: found '" + device + "', expected cpu, cuda or cuda:N");
     }
   }
+  // An int8_t, but a count. NOLINTNEXTLINE(bugprone-signed-char-misuse)
   const auto devices = static_cast<int>(torch::cuda::device_count());
   if (index >= devices) {
     throw InvalidInput(

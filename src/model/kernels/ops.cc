@@ -160,7 +160,7 @@ at::Tensor AttendOp(const at::Tensor& qkv, const at::Tensor& cos, const at::Tens
   at.count = static_cast<int>(qkv.size(0));
   at.causal = causal;
   TORCH_CHECK(heads % at.kv_heads == 0 && at.head_dim % 16 == 0 &&
-                  qkv.size(1) == (heads + 2 * at.kv_heads) * at.head_dim,
+                  qkv.size(1) == (heads + 2 * keys.size(0)) * keys.size(2),
               "attend: found qkv of width ", qkv.size(1), " for ", heads, " heads over ",
               at.kv_heads, " of size ", at.head_dim);
   TORCH_CHECK(past >= 0 && past + at.count <= at.capacity, "attend: rows ", past, " to ",
