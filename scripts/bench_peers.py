@@ -296,11 +296,15 @@ class OnnxRuntime:
         import transformers
 
         folder = str(ROOT / "models/sources/minilm")
-        bert = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
-
         class Hidden(torch.nn.Module):  # by keyword: the order differs between versions
+            def __init__(self):
+                super().__init__()
+                self.bert = transformers.AutoModel.from_pretrained(
+                    folder, attn_implementation="eager"
+                )
+
             def forward(self, input_ids, attention_mask, token_type_ids):
-                return bert(
+                return self.bert(
                     input_ids=input_ids, attention_mask=attention_mask,
                     token_type_ids=token_type_ids,
                 ).last_hidden_state
@@ -310,7 +314,7 @@ class OnnxRuntime:
         names = ["input_ids", "attention_mask", "token_type_ids"]
         example = self.words("a few words", return_tensors="pt")
         torch.onnx.export(
-            Hidden(), tuple(example[name] for name in names), str(file), input_names=names,
+            Hidden().eval(), tuple(example[name] for name in names), str(file), input_names=names,
             output_names=["hidden"], dynamic_axes={n: {1: "tokens"} for n in [*names, "hidden"]},
             dynamo=False,
         )
@@ -415,6 +419,11 @@ def write_gpt2_gguf(source: Path, out: Path) -> None:
 # Processes.
 
 
+def first_line(error: Exception) -> str:
+    """Some libraries put whole tensors into their messages."""
+    return (str(error).splitlines() or [""])[0][:300]
+
+
 def serve(connection, make, arguments) -> None:
     """In a process of its own: makes the program, then runs cases as they come."""
     # Libraries that talk on stdout talk on stderr instead.
@@ -427,9 +436,9 @@ def serve(connection, make, arguments) -> None:
             program.run(warm_up)
             connection.send(program.run(case))
     except (ImportError, Unavailable) as reason:
-        connection.send({"unavailable": str(reason)})
+        connection.send({"unavailable": first_line(reason)})
     except Exception as error:
-        connection.send({"failed": f"{type(error).__name__}: {error}"})
+        connection.send({"failed": f"{type(error).__name__}: {first_line(error)}"})
 
 
 class Remote:

@@ -74,9 +74,7 @@ void Run(const Options& options) {
     throw InvalidInput("--cases: its results are JSON only; add --json");
   }
   const ScratchFolder scratch(options.model.cache_dir);  // outlives the store in it
-  const Stopwatch watch;
   engine::Generator generator = options.model.Load(/*needs_encoder=*/true);
-  const double load_ms = watch.ElapsedMs();
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
   const auto progress = [&](const std::string& what) {
     std::cerr << (terminal ? "\r\033[K" : "") << "measuring: " << what << (terminal ? "" : "\n")
@@ -85,7 +83,7 @@ void Run(const Options& options) {
   Json result;
   if (options.cases.empty()) {
     result = experiment::RunBench(
-        generator, load_ms,
+        generator,
         {.scratch = scratch.path(), .repetitions = options.repetitions, .progress = progress});
   } else {
     const bool from_stdin = options.cases == "-";

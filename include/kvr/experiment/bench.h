@@ -17,18 +17,17 @@ struct BenchOptions {
 };
 
 // Measures the machine's limits, then prefill by length, suffix TTFT over depth and suffix length,
-// decode by depth, restore, look-up and embedding. `load_ms` is what the caller measured when it
-// loaded `generator`. The result: {"environment", "model", "limits": {...}, "rows": [{"phase",
-// "what", "measured", "bound", "unit", "ratio"}]}; bound and ratio are null where there is none,
-// and a ratio of 1 is the bound itself, whether more or less is better.
+// decode by depth, restore, look-up, embedding and model load. The result: {"environment", "model",
+// "limits": {...}, "rows": [{"phase", "what", "measured", "bound", "unit", "ratio"}]}; bound and
+// ratio are null where there is none, and a ratio of 1 is the bound itself, whether more or less is
+// better.
 //
 // Bounds. Prefill: floating-point operations of the linear layers over libtorch's best fp32 GEMM
 // rate at as many rows (512 at most), in the model's own shapes. Decode: bytes of weights read, and
 // of keys and values up to the depth, over the read bandwidth. Suffix TTFT: restored bytes, read
 // and written, over the copy bandwidth, plus the larger of weight bytes over read bandwidth and the
 // suffix' operations over the GEMM rate at its rows. Restore: copy bandwidth. Load: reading the
-// file once. Lookup: a hundredth of the deepest recycled TTFT.
-[[nodiscard]] Json RunBench(engine::Generator& generator, double load_ms,
-                            const BenchOptions& options);
+// file once, from the page cache. Lookup: a hundredth of the deepest recycled TTFT.
+[[nodiscard]] Json RunBench(engine::Generator& generator, const BenchOptions& options);
 
 }  // namespace kvr::experiment
