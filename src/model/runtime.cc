@@ -12,12 +12,15 @@
 #include <torch/version.h>
 
 #include <array>
+#include <atomic>
 #include <charconv>
 #include <cstring>
 #include <fstream>
+#include <future>
 #include <map>
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "kernels/kernels.h"
 #include "kvr/base/file.h"
@@ -50,13 +53,20 @@ std::shared_ptr<std::byte> HugePages(std::size_t bytes) {
   return {aligned, [start, mapped](std::byte*) { ::munmap(start, mapped); }};
 }
 
-// An archive whose large records libtorch does not get to read: where it wants one is noted
-// instead, and Attach() reads all of them, with all threads, into one piece of memory that takes
-// the place of libtorch's own, which nobody has touched.
+// An archive of which libtorch does not get to read the large records. The whole file is read into
+// one piece of memory, by all threads, while libtorch is still at the code; then Attach() puts the
+// records there in the place of libtorch's own memory for them, which nobody has touched.
 class Archive final : public caffe2::serialize::ReadAdapterInterface {
  public:
   explicit Archive(const std::string& path)
-      : path_(path), fd_(OpenForRead(path)), size_(FileSize(fd_.get(), path)) {}
+      : path_(path),
+        fd_(OpenForRead(path)),
+        size_(FileSize(fd_.get(), path)),
+        image_(HugePages(size_)) {
+    for (int i = 1; i < at::get_num_threads(); ++i) {
+      readers_.push_back(std::async(std::launch::async, [this] { ReadParts(); }));
+    }
+  }
 
   [[nodiscard]] std::size_t size() const override { return size_; }
 
@@ -65,7 +75,7 @@ class Archive final : public caffe2::serialize::ReadAdapterInterface {
     if (at >= size_) return 0;
     count = std::min<std::size_t>(count, size_ - at);
     if (count >= kLarge) {
-      records_[to] = {at, count, 0};
+      records_[to] = {at, count};
     } else {
       Read(at, to, count);
     }
@@ -73,24 +83,8 @@ class Archive final : public caffe2::serialize::ReadAdapterInterface {
   }
 
   void Attach(const torch::jit::Module& module) {
-    constexpr std::size_t kLine = 64, kPart = std::size_t{4} << 20;
-    std::size_t bytes = 0;
-    std::vector<Record> parts;
-    for (auto& [to, record] : records_) {
-      record.place = bytes;
-      for (std::size_t first = 0; first < record.count; first += kPart) {
-        parts.push_back({record.at + first, std::min(kPart, record.count - first), bytes + first});
-      }
-      bytes += (record.count + kLine - 1) / kLine * kLine;
-    }
-    const std::shared_ptr<std::byte> memory = HugePages(bytes);
-    at::parallel_for(0, static_cast<std::int64_t>(parts.size()), 1,
-                     [&](std::int64_t begin, std::int64_t end) {
-                       for (std::int64_t i = begin; i < end; ++i) {
-                         const Record& part = parts[static_cast<std::size_t>(i)];
-                         Read(part.at, memory.get() + part.place, part.count);
-                       }
-                     });
+    ReadParts();
+    for (std::future<void>& reader : readers_) reader.get();
     std::size_t attached = 0;
     for (const auto& [name, value] : module.named_attributes(/*recurse=*/true)) {
       if (!value.isTensor()) continue;
@@ -98,10 +92,10 @@ class Archive final : public caffe2::serialize::ReadAdapterInterface {
       const auto found = records_.find(tensor.storage().mutable_data());
       if (tensor.numel() == 0 || found == records_.end()) continue;
       TORCH_CHECK(tensor.is_contiguous() && tensor.storage_offset() == 0 &&
-                      tensor.nbytes() <= found->second.count,
-                  name, ": not stored as a whole");
+                      tensor.nbytes() <= found->second.count && found->second.at % kLine == 0,
+                  name, ": not stored as a whole, from a multiple of ", kLine, " bytes on");
       tensor.set_data(at::from_blob(
-          memory.get() + found->second.place, tensor.sizes(), [memory](void*) {},
+          image_.get() + found->second.at, tensor.sizes(), [image = image_](void*) {},
           tensor.options()));
       ++attached;
     }
@@ -109,11 +103,18 @@ class Archive final : public caffe2::serialize::ReadAdapterInterface {
   }
 
  private:
+  static constexpr std::size_t kLine = 64;
   struct Record {
     std::uint64_t at;  // in the file
     std::size_t count;
-    std::size_t place;  // in the memory
   };
+
+  void ReadParts() {
+    constexpr std::size_t kPart = std::size_t{4} << 20;
+    for (std::size_t at; (at = next_.fetch_add(kPart)) < size_;) {
+      Read(at, image_.get() + at, std::min(kPart, size_ - at));
+    }
+  }
 
   void Read(std::uint64_t at, void* to, std::size_t count) const {
     iovec part{to, count};
@@ -123,7 +124,10 @@ class Archive final : public caffe2::serialize::ReadAdapterInterface {
   const std::string path_;
   const UniqueFd fd_;
   const std::size_t size_;
+  const std::shared_ptr<std::byte> image_;
+  std::atomic<std::size_t> next_ = 0;
   mutable std::map<const void*, Record> records_;
+  std::vector<std::future<void>> readers_;  // last: ends first
 };
 
 // From the driver itself: libtorch names devices only to those who build with CUDA's headers.
