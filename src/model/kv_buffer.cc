@@ -3,8 +3,10 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <array>
 #include <cstring>
 
+#include "huge_pages.h"
 #include "kv_tensors.h"
 #include "torch_call.h"
 
@@ -42,8 +44,14 @@ KvBuffer::KvBuffer(int layers, int kv_heads, int capacity_tokens, int head_dim,
           "cannot allocate a key/value buffer for " + std::to_string(capacity_tokens) + " tokens",
           Error::Kind::kResource, [&] {
             const auto make = [&] {
-              return at::zeros({layers, kv_heads, capacity_tokens, head_dim},
-                               at::TensorOptions(at::kFloat).device(device));
+              const std::array<std::int64_t, 4> shape{layers, kv_heads, capacity_tokens, head_dim};
+              if (device != "cpu") {
+                return at::zeros(shape, at::TensorOptions(at::kFloat).device(device));
+              }
+              const auto floats = c10::multiply_integers(shape);
+              const auto memory = HugePages(static_cast<std::size_t>(floats) * sizeof(float));
+              return at::from_blob(
+                  memory.get(), shape, [memory](void*) {}, at::kFloat);
             };
             Tensors tensors{make(), make(), {}, {}};
             const bool here = tensors.keys.is_cpu();

@@ -4,7 +4,6 @@
 #include <ATen/Version.h>
 #include <caffe2/serialize/read_adapter_interface.h>
 #include <dlfcn.h>
-#include <sys/mman.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/runtime/profiling_graph_executor_impl.h>
 #include <torch/cuda.h>
@@ -22,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "huge_pages.h"
 #include "kernels/kernels.h"
 #include "kvr/base/file.h"
 #include "torch_call.h"
@@ -37,20 +37,6 @@ std::string CpuModel() {
     if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
   }
   return "unknown";
-}
-
-// Memory in huge pages, where the kernel grants them: decoding reads every weight once a token, and
-// does so half as fast again as from small pages. Zeroed only where nobody writes.
-std::shared_ptr<std::byte> HugePages(std::size_t bytes) {
-  constexpr std::size_t kPage = std::size_t{2} << 20;
-  const std::size_t mapped = bytes + kPage;
-  void* const start =
-      ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (start == MAP_FAILED) throw std::bad_alloc();
-  const std::size_t skipped = (kPage - reinterpret_cast<std::uintptr_t>(start) % kPage) % kPage;
-  std::byte* const aligned = static_cast<std::byte*>(start) + skipped;
-  (void)::madvise(aligned, bytes, MADV_HUGEPAGE);  // a wish: without them all works, only slower
-  return {aligned, [start, mapped](std::byte*) { ::munmap(start, mapped); }};
 }
 
 // An archive of which libtorch does not get to read the large records. The whole file is read into
