@@ -132,12 +132,13 @@ std::size_t Generator::PieceTokens() {
 
 std::vector<float> Generator::Prefill(std::span<const Token> tokens, std::size_t start,
                                       int free_piece) {
-  const std::size_t piece = PieceTokens();
+  const auto block = static_cast<std::size_t>(model_.block_tokens());
+  const std::size_t piece = free_piece > 0 ? static_cast<std::size_t>(free_piece) : PieceTokens();
   std::vector<float> logits;
   while (start < tokens.size()) {
-    const std::size_t edge =
-        free_piece > 0 ? start + static_cast<std::size_t>(free_piece) : (start / piece + 1) * piece;
-    const std::size_t end = std::min(edge, tokens.size());
+    // A piece no longer than a block ends at the block's edge.
+    const std::size_t most = free_piece == 0 && piece == block ? block - start % block : piece;
+    const std::size_t end = std::min(start + most, tokens.size());
     logits = model_.Prefill(tokens.subspan(start, end - start), static_cast<int>(start), buffer_);
     start = end;
   }

@@ -83,10 +83,10 @@ std::vector<float> LanguageModel::Decode(Token id, int past, KvBuffer& buffer) {
 }
 
 Probe LanguageModel::RunProbe() {
-  // Depths inside the second block: every remainder of 4, 8 and 32, single rows at both ends, and
-  // the block's edge itself. What a block does not have is left out.
-  constexpr std::array kDepths = {0,  1,  2,  3,  7,  13, 28, 29,  30,
-                                  32, 45, 57, 58, 59, 60, 97, 126, 127};
+  // Depths in the second block: every remainder of 4, 8 and 32, single rows at both ends, and the
+  // block's edge itself; before it where pieces may pass an edge. What is not there is left out.
+  constexpr std::array kDepths = {-97, -6, 0,  1,  2,  3,  7,  13, 28,  29,
+                                  30,  32, 45, 57, 58, 59, 60, 97, 126, 127};
   const int block = options_.block_tokens, piece = piece_tokens();
   const int past = 2 * block <= info_.context_tokens ? block : 0;
   // The uncut piece is one as the schedule has them: a whole block, or all from the beginning.
@@ -108,7 +108,7 @@ Probe LanguageModel::RunProbe() {
   for (const int depth : kDepths) {
     if (depth >= length) break;
     const int restart = past + depth;
-    if (restart == begin) continue;  // no cut
+    if (restart <= begin) continue;  // no cut
     ++probe.cuts;
     cut.CopyFrom(whole, restart);
     const std::vector<float> logits =

@@ -1,7 +1,9 @@
 // Generator: prompts to tokens, by either arm, with what each phase cost.
 //
-// Both arms prefill in pieces cut at absolute block edges; the recycled arm merely starts at the
-// depth that it restored. One KvBuffer serves all calls.
+// Both arms prefill by one schedule, from 0 or from the depth that was restored. Where the probe
+// found that rows do not depend on how they are cut into pieces, that is in long ones; elsewhere in
+// pieces cut at absolute block edges, so that a restart at an edge repeats the same arithmetic. One
+// KvBuffer serves all calls.
 //
 // Thread safety: none.
 #pragma once
@@ -54,7 +56,7 @@ struct Request {
   int max_new_tokens = 64;
   Sampling sampling;
   bool stop_at_eos = true;
-  int free_piece_tokens = 0;  // baseline without the block schedule: pieces of this length
+  int free_piece_tokens = 0;  // baseline without the schedule: pieces of this length
   bool cold = false;          // drop the plan's files from the page cache before the restore
   bool keep_logits = false;   // Generation::logits, a row for each new token
   Tokens forced;              // teacher forcing: these are the new tokens, whatever is sampled
@@ -166,9 +168,10 @@ class Generator {
  private:
   void Reserve(std::size_t tokens);
   cache::KvBufferView BufferView();
-  // The schedule's piece: longer than a block only where the probe holds.
+  // The schedule's piece: a block, ending at its edge; longer, and ending anywhere, only where the
+  // probe holds.
   std::size_t PieceTokens();
-  // Prefills tokens[start..] in pieces; `free_piece` 0 keeps the block schedule. Returns the last
+  // Prefills tokens[start..] in pieces; `free_piece` 0 keeps the schedule. Returns the last
   // token's logits.
   std::vector<float> Prefill(std::span<const Token> tokens, std::size_t start, int free_piece);
   // Looks up and restores; returns the depth.

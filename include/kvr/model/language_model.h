@@ -44,7 +44,6 @@ class LanguageModel {
   [[nodiscard]] int block_tokens() const { return options_.block_tokens; }
   // The longest piece that prefill takes at a time, a multiple of block_tokens: longer with the
   // program's own kernels, where a cut anywhere keeps the bits (if the probe holds), else a block.
-  // Pieces end at multiples of it.
   [[nodiscard]] int piece_tokens() const;
   // The linear layers of one transformer layer, and the output head.
   [[nodiscard]] const std::vector<LinearShape>& layer_shapes() const { return layer_shapes_; }
@@ -60,8 +59,7 @@ class LanguageModel {
 
   // Computes positions past..past+ids.size()-1 over the keys and values below `past`, writes
   // theirs, and returns the last token's logits [vocab]. One call is one piece, whatever its
-  // length: the schedule (pieces that end at block edges) is the caller's. REQUIRES: ids is not
-  // empty; the buffer reaches the block edge behind the last token and is finite there; the last
+  // length: the schedule is the caller's. REQUIRES: ids is not empty; the buffer reaches the block edge behind the last token and is finite there; the last
   // position lies inside the context.
   std::vector<float> Prefill(std::span<const Token> ids, int past, KvBuffer& buffer);
 
@@ -72,9 +70,9 @@ class LanguageModel {
   // not bit for bit those of Prefill, so nobody stores them (design law 1).
   std::vector<float> Decode(Token id, int past, KvBuffer& buffer);
 
-  // Cuts a piece of pseudo-random ids at the second block's edge and at several depths inside it,
+  // Cuts a piece of pseudo-random ids at the second block's edge and at several depths around it,
   // one row and odd counts among them, and compares logits, keys and values bit for bit with the
-  // uncut piece. Costs about 700 prefilled tokens, or twice that with torch's kernels.
+  // uncut piece. Costs about 900 prefilled tokens, or 1,400 with torch's kernels.
   [[nodiscard]] Probe RunProbe();
 
  private:
