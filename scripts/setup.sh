@@ -19,7 +19,6 @@ readonly BUILD_PACKAGES=(
   "g++ command:${CXX:-c++}"
   "cmake cmake:3.25"
   "ninja-build command:ninja"
-  "ccache command:ccache"
   "git command:git"
   "pkg-config command:pkg-config"
   "python3-venv python:3.11"

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "kvr/base/error.h"
+#include "kvr/base/interrupt.h"
 #include "kvr/cache/entry.h"
 
 namespace kvr::cache {
@@ -703,7 +704,17 @@ void Store::RebuildIndex() {
 VerifyReport Store::Verify(bool set_aside) {
   std::optional<Writer> writer;  // other writers' unfinished work would look like damage
   std::unique_lock<std::mutex> guard(mutex_, std::defer_lock);
-  read_only_ ? guard.lock() : static_cast<void>(writer.emplace(this, options_.lock_timeout_ms));
+  UniqueFd shared;
+  if (read_only_) {
+    guard.lock();
+    shared = UniqueFd(::open((folder_ / "lock").c_str(), O_RDONLY | O_CLOEXEC));
+    while (shared.get() >= 0 && ::flock(shared.get(), LOCK_SH) != 0) {
+      if (errno != EINTR) throw IoError("cannot lock " + folder_.string(), errno);
+      ThrowIfInterrupted();
+    }
+  } else {
+    writer.emplace(this, options_.lock_timeout_ms);
+  }
 
   VerifyReport report;
   const auto problem = [&](const fs::path& path, const std::string& what) {

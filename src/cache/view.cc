@@ -69,14 +69,10 @@ const char* ToString(LimitedBy limited_by) {
       return "token_boundary";
     case LimitedBy::kBelowMinimum:
       return "below_minimum";
-    case LimitedBy::kDeclined:
-      return "declined";
     case LimitedBy::kEvicted:
       return "evicted";
     case LimitedBy::kCorrupt:
       return "corrupt";
-    case LimitedBy::kIncompatible:
-      return "incompatible";
   }
   return "unknown";
 }

@@ -96,10 +96,7 @@ fs::path RunFolder(const Options& options, const experiment::Config& config) {
 
 void Run(const Options& options) {
   const experiment::Config config = experiment::ReadConfig(options.config, options.settings);
-  for (const experiment::ModelChoice& choice : config.models) {
-    (void)model::ReadArchiveInfo(choice.path, "language_model");
-  }
-  if (!config.encoder.empty()) (void)model::ReadArchiveInfo(config.encoder, "encoder");
+  experiment::CheckArchives(config);
   const int cells = experiment::CellsPerModel(config);
   if (options.dry_run) {
     std::cout << config.name << ": " << config.models.size() << " models, "

@@ -225,11 +225,13 @@ class Bench {
         request.view = &view;
         const bool deepest = cached == depth && suffix == 32;
         engine::Generation last;
-        std::vector<double> speedups;
+        std::vector<double> speedups, rest;
         MeasureBandwidth();
         const double ms = MedianMs([&] {
           request.arm = engine::Arm::kRecycled;
+          const Stopwatch watch;
           last = generator_.Generate(request);
+          rest.push_back(watch.ElapsedMs() - last.timings.restore_ms - last.timings.prefill_ms);
           if (deepest) {
             request.arm = engine::Arm::kBaseline;
             const double scheduled = generator_.Generate(request).timings.ttft_ms;
@@ -249,6 +251,9 @@ class Bench {
             bound * 1e3, "ms", false);
         if (!deepest) continue;
         deepest_ttft_ms_ = ms;
+        Row("overhead",
+            "all but restore and prefill, " + std::to_string(last.reuse_depth) + " + 32",
+            Median(rest).value_or(0), ms / 100, "ms", false);
         Row("speedup",
             "faster baseline over recycled, " + std::to_string(last.reuse_depth) + " + 32",
             Median(speedups).value_or(0), std::nullopt, "x", true);

@@ -196,10 +196,6 @@ class Sweep {
          .encoder = config_.encoder,
          .language_model = {.block_tokens = config_.block_tokens, .device = config_.device}});
     const model::ArchiveInfo& info = generator.info();
-    if (!choice.precision.empty() && choice.precision != info.precision) {
-      throw Incompatible(choice.path + " is of precision " + info.precision +
-                         ", the config lists it as " + choice.precision);
-    }
     generator_ = &generator;
 
     Progress("checking prompts");
@@ -513,6 +509,16 @@ int CellsPerModel(const Config& config) {
       Variants(config, true).size() +
       static_cast<std::size_t>(config.repetitions - 1) * Variants(config, false).size();
   return static_cast<int>(config.test_prompts.size() * per_prompt);
+}
+
+void CheckArchives(const Config& config) {
+  for (const ModelChoice& choice : config.models) {
+    const model::ArchiveInfo info = model::ReadArchiveInfo(choice.path, "language_model");
+    if (choice.precision.empty() || choice.precision == info.precision) continue;
+    throw Incompatible(choice.path + " is of precision " + info.precision +
+                       ", the config lists it as " + choice.precision);
+  }
+  if (!config.encoder.empty()) (void)model::ReadArchiveInfo(config.encoder, "encoder");
 }
 
 void RunSweep(const Config& config, const SweepOptions& options) { Sweep(config, options).Run(); }

@@ -66,7 +66,6 @@ KvBuffer& KvBuffer::operator=(KvBuffer&&) noexcept = default;
 
 int KvBuffer::capacity_tokens() const { return static_cast<int>(tensors_->keys.size(2)); }
 
-std::size_t KvBuffer::bytes() const { return tensors_->keys.nbytes() + tensors_->values.nbytes(); }
 
 std::byte* KvBuffer::keys() { return static_cast<std::byte*>(tensors_->host_keys.data_ptr()); }
 

@@ -38,10 +38,8 @@ enum class LimitedBy {
   kTokenBoundary,  // as diverged or not_prefix, but the entry's text is a prefix of the prompt's
                    // text and only the entry's last token differs: text and tokens disagree
   kBelowMinimum,   // the depth was below the query's minimum and was given up
-  kDeclined,       // the caller chose not to reuse (never given by this layer)
   kEvicted,        // the next block is no longer stored
   kCorrupt,        // the next block failed its check and was set aside (given by Restore)
-  kIncompatible,   // values of another cache key only (never given by this layer)
 };
 
 [[nodiscard]] const char* ToString(Match match);

@@ -27,7 +27,7 @@ struct BenchOptions {
 // of keys and values up to the depth, over the read bandwidth. Suffix TTFT: restored bytes, read
 // and written, over the copy bandwidth, plus the larger of weight bytes over read bandwidth and the
 // suffix' operations over the GEMM rate at its rows. Restore: copy bandwidth. Load: reading the
-// file once, from the page cache. Lookup: a hundredth of the deepest recycled TTFT.
+// file once, from the page cache. Lookup and overhead: a hundredth of the deepest recycled TTFT.
 [[nodiscard]] Json RunBench(engine::Generator& generator, const BenchOptions& options);
 
 }  // namespace kvr::experiment

@@ -23,6 +23,10 @@ struct SweepOptions {
   std::function<void(const std::string& what, int done, int total)> progress;
 };
 
+// Looks at each archive that the config names, without loading its weights. Throws kNotFound,
+// kCorrupt, or kIncompatible for another kind of archive or another precision than the config says.
+void CheckArchives(const Config& config);
+
 // Cells that the config makes for one model.
 [[nodiscard]] int CellsPerModel(const Config& config);
 

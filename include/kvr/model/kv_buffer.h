@@ -24,7 +24,6 @@ class KvBuffer {
   KvBuffer& operator=(KvBuffer&&) noexcept;
 
   [[nodiscard]] int capacity_tokens() const;
-  [[nodiscard]] std::size_t bytes() const;  // keys and values together
   [[nodiscard]] std::byte* keys();
   [[nodiscard]] std::byte* values();
 

@@ -59,8 +59,8 @@ class LanguageModel {
 
   // Computes positions past..past+ids.size()-1 over the keys and values below `past`, writes
   // theirs, and returns the last token's logits [vocab]. One call is one piece, whatever its
-  // length: the schedule is the caller's. REQUIRES: ids is not empty; the buffer reaches the block edge behind the last token and is finite there; the last
-  // position lies inside the context.
+  // length: the schedule is the caller's. REQUIRES: ids is not empty; the buffer reaches the block
+  // edge behind the last token and is finite there; the last position lies inside the context.
   std::vector<float> Prefill(std::span<const Token> ids, int past, KvBuffer& buffer);
 
   // As Prefill, with the logits of every token: [ids.size(), vocab], row by row.
