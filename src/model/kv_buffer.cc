@@ -66,7 +66,6 @@ KvBuffer& KvBuffer::operator=(KvBuffer&&) noexcept = default;
 
 int KvBuffer::capacity_tokens() const { return static_cast<int>(tensors_->keys.size(2)); }
 
-
 std::byte* KvBuffer::keys() { return static_cast<std::byte*>(tensors_->host_keys.data_ptr()); }
 
 std::byte* KvBuffer::values() { return static_cast<std::byte*>(tensors_->host_values.data_ptr()); }
