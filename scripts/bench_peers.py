@@ -296,6 +296,7 @@ class OnnxRuntime:
         import transformers
 
         folder = str(ROOT / "models/sources/minilm")
+
         class Hidden(torch.nn.Module):  # by keyword: the order differs between versions
             def __init__(self):
                 super().__init__()

@@ -15,7 +15,6 @@
 #include <thread>
 
 #include "kvr/base/error.h"
-#include "kvr/base/interrupt.h"
 #include "kvr/cache/entry.h"
 
 namespace kvr::cache {
@@ -68,6 +67,20 @@ std::vector<fs::directory_entry> EntriesOf(const fs::path& folder) {
   return entries;
 }
 
+// LOCK_EX or LOCK_SH on the lock file of `folder`, which closing it gives back.
+void WaitForLock(int fd, int kind, const fs::path& folder, int timeout_ms) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  while (::flock(fd, kind | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) throw IoError("cannot lock " + folder.string(), errno);
+    if (std::chrono::steady_clock::now() >= deadline) {
+      throw Resource("another process has been writing to the cache " + folder.string() + " for " +
+                     std::to_string(timeout_ms) + " ms; wait for it or end it");
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
 void Unlink(const fs::path& path) {
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
     throw IoError("cannot remove " + path.string(), errno);
@@ -96,16 +109,7 @@ class Store::Writer {
  public:
   Writer(Store* store, int timeout_ms) : guard_(store->mutex_), fd_(store->lock_file_.get()) {
     store->RequireWritable();
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
-    while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EINTR) continue;
-      if (errno != EWOULDBLOCK) throw IoError("cannot lock " + store->folder_.string(), errno);
-      if (std::chrono::steady_clock::now() >= deadline) {
-        throw Resource("another process has been writing to the cache " + store->folder_.string() +
-                       " for " + std::to_string(timeout_ms) + " ms; wait for it or end it");
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
+    WaitForLock(fd_, LOCK_EX, store->folder_, timeout_ms);
     try {
       // Another process may have replaced a damaged index, or a person deleted it.
       if (store->index_ != nullptr && InodeOf(store->folder_ / kIndexName) != store->index_inode_) {
@@ -708,10 +712,7 @@ VerifyReport Store::Verify(bool set_aside) {
   if (read_only_) {
     guard.lock();
     shared = UniqueFd(::open((folder_ / "lock").c_str(), O_RDONLY | O_CLOEXEC));
-    while (shared.get() >= 0 && ::flock(shared.get(), LOCK_SH) != 0) {
-      if (errno != EINTR) throw IoError("cannot lock " + folder_.string(), errno);
-      ThrowIfInterrupted();
-    }
+    if (shared.get() >= 0) WaitForLock(shared.get(), LOCK_SH, folder_, options_.lock_timeout_ms);
   } else {
     writer.emplace(this, options_.lock_timeout_ms);
   }

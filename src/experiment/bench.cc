@@ -149,7 +149,7 @@ class Bench {
         }
         return watch.ElapsedMs();
       };
-      read();  // from the disk
+      read();  // what has left the page cache comes back
       read_ms.push_back(read());
       const Stopwatch watch;
       const model::LanguageModel another(

@@ -825,6 +825,15 @@ TEST_F(StoreTest, AWriterThatNeverEndsIsReported) {
              }});
   Put(slow, Range(1, 6));
   EXPECT_TRUE(tried);
+  Store reader(dir(), key_, {.mode = Store::Mode::kReadOnly, .lock_timeout_ms = 20});
+  tried = false;
+  Store again(dir(), key_, {.before_step = [&](std::string_view) {
+                if (std::exchange(tried, true)) return;
+                EXPECT_EQ(ErrorKindOf([&] { (void)reader.Verify(false); }), Error::Kind::kResource);
+              }});
+  Put(again, Range(7, 9));
+  EXPECT_TRUE(tried);
+  EXPECT_TRUE(reader.Verify(false).problems.empty());
   Put(patient, Range(1, 3));
   EXPECT_EQ(ProblemsOf(slow), "");
 }

@@ -298,6 +298,10 @@ TEST_F(CliTest, VerifyFindsADamagedFile) {
 TEST_F(CliTest, ASweepMakesARunThatTheReportReads) {
   WriteConfig(2);
   EXPECT_NE(Run({"sweep", "tiny.json", "--dry-run"}).out.find("cells"), std::string::npos);
+  const Result other = Run({"sweep", "tiny.json", "--dry-run", "--set", "precisions=int8"});
+  EXPECT_EQ(other.code, 3);
+  EXPECT_NE(other.err.find("of precision fp32, the config lists it as int8"), std::string::npos)
+      << other.err;
   const Result sweep = Run({"sweep", "tiny.json"});
   ASSERT_EQ(sweep.code, 0) << sweep.err;
   const fs::path run = folder_.path() / "results" / "tiny" / "latest";

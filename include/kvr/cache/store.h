@@ -88,7 +88,7 @@ class Store {
     // For tests of faults and crashes: called before each step of a change with its name. What it
     // throws is treated as the step's failure.
     std::function<void(std::string_view step)> before_step = {};
-    // How long a writer waits for another process before it throws kResource.
+    // How long a writer, or Verify, waits for another process before it throws kResource.
     int lock_timeout_ms = 60'000;
   };
 
@@ -152,9 +152,10 @@ class Store {
   // Linux answers truthfully only to a file's owner or who may write it; others see 1.
   [[nodiscard]] double ResidentFraction(const Plan& plan) const;
 
-  // Reads every file and checks it, then chains and index against the files. With `set_aside`,
-  // damaged files are moved to quarantine/ and the index is brought up to date. Throws kIo when
-  // files cannot be listed or read; damage is reported, not thrown.
+  // Reads every file and checks it, then chains and index against the files, while no other process
+  // writes. With `set_aside`, damaged files are moved to quarantine/ and the index is brought up to
+  // date. Throws kIo when files cannot be listed or read, kResource; damage is reported, not
+  // thrown.
   VerifyReport Verify(bool set_aside);
 
   // Makes the index anew from the files. Hits and access times survive if the old index can be

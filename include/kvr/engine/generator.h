@@ -152,7 +152,7 @@ class Generator {
   void WarmUp();
 
   // Stores `text` under its own tokens: what the buffer still holds of their exact values is used,
-  // the rest is prefilled on the block schedule. After Generate that is the prompt, so a reply's
+  // the rest is prefilled on the schedule. After Generate that is the prompt, so a reply's
   // tokens are prefilled again (design law 1); after a lossy restore it is nothing, so what is
   // stored never descends from values that a codec has changed. Throws as Generate and
   // cache::Store::Put do.

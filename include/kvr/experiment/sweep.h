@@ -30,10 +30,11 @@ void CheckArchives(const Config& config);
 // Cells that the config makes for one model.
 [[nodiscard]] int CellsPerModel(const Config& config);
 
-// Runs the sweep. Every cell is one line of cells.jsonl, written when its comparison is known.
-// Throws kInterrupted on Ctrl-C, leaving a folder that can be resumed; kInvalidInput when a prompt
-// does not fit the context (before any cell runs) or a folder to be resumed has another config;
-// kIncompatible when it was begun with other archives or another machine.
+// Runs the sweep. REQUIRES: CheckArchives did not throw. Every cell is one line of cells.jsonl,
+// written when its comparison is known. Throws kInterrupted on Ctrl-C, leaving a folder that can be
+// resumed; kInvalidInput when a prompt does not fit the context (before any cell runs) or a folder
+// to be resumed has another config; kIncompatible when it was begun with other archives or another
+// machine.
 void RunSweep(const Config& config, const SweepOptions& options);
 
 }  // namespace kvr::experiment
