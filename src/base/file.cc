@@ -1,6 +1,7 @@
 #include "kvr/base/file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,12 +10,31 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <vector>
 
 #include "kvr/base/error.h"
 
 namespace kvr {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+// What is left of `parts` without the first `bytes` and without empty parts in front.
+std::span<iovec> WithoutFirst(std::span<iovec> parts, std::size_t bytes) {
+  while (!parts.empty()) {
+    iovec& part = parts.front();
+    const std::size_t used = std::min(bytes, part.iov_len);
+    part.iov_base = static_cast<char*>(part.iov_base) + used;
+    part.iov_len -= used;
+    bytes -= used;
+    if (part.iov_len > 0) break;
+    parts = parts.subspan(1);
+  }
+  return parts;
+}
+
+}  // namespace
 
 UniqueFd::~UniqueFd() {
   if (fd_ >= 0) ::close(fd_);
@@ -47,11 +67,7 @@ std::string ReadFile(const fs::path& path) {
 }
 
 void ReadScattered(int fd, std::uint64_t offset, std::span<iovec> parts, const fs::path& path) {
-  while (!parts.empty()) {
-    if (parts.front().iov_len == 0) {
-      parts = parts.subspan(1);
-      continue;
-    }
+  for (parts = WithoutFirst(parts, 0); !parts.empty();) {
     const auto count = static_cast<int>(std::min<std::size_t>(parts.size(), IOV_MAX));
     const ssize_t got = ::preadv(fd, parts.data(), count, static_cast<off_t>(offset));
     if (got < 0) {
@@ -63,15 +79,35 @@ void ReadScattered(int fd, std::uint64_t offset, std::span<iovec> parts, const f
                     ", before its contents do");
     }
     offset += static_cast<std::uint64_t>(got);
-    for (auto left = static_cast<std::size_t>(got); left > 0;) {
-      iovec& part = parts.front();
-      const std::size_t used = std::min(left, part.iov_len);
-      part.iov_base = static_cast<char*>(part.iov_base) + used;
-      part.iov_len -= used;
-      left -= used;
-      if (part.iov_len == 0) parts = parts.subspan(1);
-    }
+    parts = WithoutFirst(parts, static_cast<std::size_t>(got));
   }
+}
+
+FileMapping::FileMapping(int fd, std::uint64_t bytes, const fs::path& path) : path_(path) {
+  void* const map = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
+  if (map == MAP_FAILED) throw IoError("cannot map " + path.string(), errno);
+  bytes_ = {static_cast<std::byte*>(map), bytes};
+}
+
+FileMapping::~FileMapping() { ::munmap(bytes_.data(), bytes_.size()); }
+
+double FileMapping::ResidentFraction() const {
+  const auto page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const std::uint64_t pages = (bytes_.size() + page_bytes - 1) / page_bytes;
+  const std::uint64_t asked = std::min<std::uint64_t>(pages, 16);
+  std::uint64_t resident = 0;
+  for (std::uint64_t i = 0; i < asked; ++i) {
+    unsigned char flags = 0;
+    if (::mincore(bytes_.data() + pages * i / asked * page_bytes, 1, &flags) != 0) {
+      throw IoError("cannot ask about the pages of " + path_.string(), errno);
+    }
+    resident += flags & 1;
+  }
+  return static_cast<double>(resident) / static_cast<double>(asked);
+}
+
+bool FileMapping::Populate() const {
+  return ::madvise(bytes_.data(), bytes_.size(), MADV_POPULATE_READ) == 0;  // Linux 5.14
 }
 
 void WriteAndRename(const fs::path& path, std::span<const std::span<const std::byte>> parts) {
@@ -82,15 +118,15 @@ void WriteAndRename(const fs::path& path, std::span<const std::span<const std::b
   const UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (fd.get() < 0) throw IoError("cannot create " + temporary.string(), errno);
   try {
-    for (std::span<const std::byte> part : parts) {
-      while (!part.empty()) {
-        const ssize_t put = ::write(fd.get(), part.data(), part.size());
-        if (put < 0) {
-          if (errno == EINTR) continue;
-          throw IoError("cannot write " + path.string(), errno);
-        }
-        part = part.subspan(static_cast<std::size_t>(put));
-      }
+    std::vector<iovec> left;
+    for (const std::span<const std::byte> part : parts) {
+      left.push_back({const_cast<std::byte*>(part.data()), part.size()});
+    }
+    for (std::span<iovec> rest = left; !rest.empty();) {
+      const auto count = static_cast<int>(std::min<std::size_t>(rest.size(), IOV_MAX));
+      const ssize_t put = ::writev(fd.get(), rest.data(), count);
+      if (put < 0 && errno != EINTR) throw IoError("cannot write " + path.string(), errno);
+      rest = WithoutFirst(rest, static_cast<std::size_t>(std::max<ssize_t>(put, 0)));
     }
     if (::fsync(fd.get()) != 0) throw IoError("cannot sync " + path.string(), errno);
     if (::rename(temporary.c_str(), path.c_str()) != 0) {

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -101,7 +100,7 @@ struct Store::BlockOutcome {
   enum class State { kNotTried, kRestored, kMissing, kCorrupt } state = State::kNotTried;
   bool set_aside = false;
   std::uint64_t bytes = 0;
-  ReadTimes times;
+  double resident_fraction = 0;
 };
 
 // Holds the mutex and the lock file: no other thread or process changes the store meanwhile.
@@ -447,7 +446,7 @@ Store::BlockOutcome Store::RestoreBlock(const Plan& plan, std::size_t at,
       outcome.state = State::kCorrupt;
       return outcome;
     }
-    format_.ReadPayload(fd.get(), path, header, buffer, block.first, &outcome.times);
+    outcome.resident_fraction = format_.ReadPayload(fd.get(), path, header, buffer, block.first);
     outcome.bytes = header.payload_bytes;
     outcome.state = State::kRestored;
   } catch (const Error& e) {
@@ -505,12 +504,11 @@ RestoreResult Store::Restore(const Plan& plan, const KvBufferView& buffer, int t
   RestoreResult result;
   result.limited_by = plan.limited_by;
   result.tokens = plan.depth;
+  double resident_bytes = 0;
   for (std::size_t at = outcomes.size(); at-- > 0;) {
     const BlockOutcome& outcome = outcomes[at];
     result.bytes += outcome.bytes;
-    result.times.read_ns += outcome.times.read_ns;
-    result.times.check_ns += outcome.times.check_ns;
-    result.times.decode_ns += outcome.times.decode_ns;
+    resident_bytes += outcome.resident_fraction * static_cast<double>(outcome.bytes);
     if (outcome.state == BlockOutcome::State::kMissing) {
       ++result.missing;
       result.limited_by = LimitedBy::kEvicted;
@@ -521,6 +519,9 @@ RestoreResult Store::Restore(const Plan& plan, const KvBufferView& buffer, int t
       result.tokens = plan.blocks[at].first;
       if (outcome.set_aside) ForgetBlock(plan.blocks[at].hash);
     }
+  }
+  if (result.bytes > 0) {
+    result.resident_fraction = resident_bytes / static_cast<double>(result.bytes);
   }
   if (result.tokens > 0 && plan.entry) {
     const std::lock_guard guard(mutex_);
@@ -581,31 +582,6 @@ void Store::DropFromPageCache(const Plan& plan) const {
       throw IoError("cannot drop from the page cache: " + path.string(), error);
     }
   }
-}
-
-double Store::ResidentFraction(const Plan& plan) const {
-  std::uint64_t pages = 0;
-  std::uint64_t resident = 0;
-  const auto page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  std::vector<unsigned char> flags;
-  for (const PlannedBlock& block : plan.blocks) {
-    const fs::path path = BlockPath(block.hash);
-    const std::optional<UniqueFd> fd = OpenIfThere(path);
-    const std::uint64_t bytes = fd ? FileSize(fd->get(), path) : 0;
-    if (bytes == 0) continue;
-    // The mapping is only asked about, never read: a file cut short meanwhile cannot hurt.
-    void* const map = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd->get(), 0);
-    if (map == MAP_FAILED) throw IoError("cannot map " + path.string(), errno);
-    flags.resize((bytes + page_bytes - 1) / page_bytes);
-    const int failed = ::mincore(map, bytes, flags.data());
-    const int error = errno;
-    ::munmap(map, bytes);
-    if (failed != 0) throw IoError("cannot ask about the pages of " + path.string(), error);
-    pages += flags.size();
-    resident += static_cast<std::uint64_t>(
-        std::ranges::count_if(flags, [](unsigned char flag) { return (flag & 1) != 0; }));
-  }
-  return pages == 0 ? 0 : static_cast<double>(resident) / static_cast<double>(pages);
 }
 
 Store::Files Store::ListFiles() const {
@@ -744,9 +720,8 @@ VerifyReport Store::Verify(bool set_aside) {
       const BlockHeader header = format_.ReadHeader(fd.get(), path, hash);
       const auto tokens = static_cast<std::uint32_t>(header.tokens.size());
       scratch.resize(key_.shape.PayloadBytes(tokens));
-      ReadTimes times;
       format_.ReadPayload(fd.get(), path, header,
-                          {scratch.data(), scratch.data() + scratch.size() / 2, tokens}, 0, &times);
+                          {scratch.data(), scratch.data() + scratch.size() / 2, tokens}, 0);
       blocks[hash] = {hash, header.parent, tokens, header.data_offset + header.payload_bytes};
       report.bytes += blocks[hash].file_bytes;
     });

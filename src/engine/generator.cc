@@ -172,7 +172,6 @@ std::size_t Generator::Recycle(const Request& request, Generation& generation) {
 
   cache::Store& store = *this->store(request.reuse.codec);
   if (request.cold) store.DropFromPageCache(plan);
-  generation.resident_fraction = store.ResidentFraction(plan);
 
   watch.LapMs();
   const cache::RestoreResult restored =
@@ -186,6 +185,7 @@ std::size_t Generator::Recycle(const Request& request, Generation& generation) {
   timings.restore_ms = watch.LapMs();
   generation.limited_by = restored.limited_by;
   generation.restored_bytes = restored.bytes;
+  generation.resident_fraction = restored.resident_fraction;
   if (restored.tokens == 0) return 0;
   generation.outcome = Outcome::kHit;
   generation.reuse_depth = static_cast<int>(restored.tokens);

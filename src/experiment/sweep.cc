@@ -471,8 +471,8 @@ class Sweep {
       const auto name = entry_names_.find(*generation.entry);
       cell->entry = name != entry_names_.end() ? name->second : Hex(*generation.entry);
     }
-    if (generation.reuse_depth > 0) cell->tier = "disk";
-    if (generation.resident_fraction) {
+    if (generation.reuse_depth > 0) {
+      cell->tier = "disk";
       cell->page_cache = *generation.resident_fraction > 0.5 ? "warm" : "cold";
     }
     cell->prefill_ms = timings.prefill_ms;

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "kvr/base/clock.h"
@@ -94,6 +95,18 @@ TEST(FileTest, AFileThatEndsEarlyIsCorrupt) {
   iovec part{found.data(), found.size()};
   std::string message;
   KVR_EXPECT_ERROR(ReadScattered(fd.get(), 0, {&part, 1}, "a"), kCorrupt, message);
+}
+
+TEST(FileTest, AMappingTellsWhetherItMayBeRead) {
+  const TempFolder folder;
+  const std::string text = std::string(9000, 'x') + "end";
+  WriteAndRename(folder.path() / "a", text);
+  const UniqueFd fd = OpenForRead(folder.path() / "a");
+  EXPECT_FALSE(FileMapping(fd.get(), 100'000, "a").Populate());
+  const FileMapping whole(fd.get(), text.size(), "a");
+  EXPECT_EQ(whole.ResidentFraction(), 1.0);
+  if (!whole.Populate()) GTEST_SKIP() << "NOT TESTED: populating needs Linux 5.14";
+  EXPECT_TRUE(std::ranges::equal(whole.bytes(), std::as_bytes(std::span(text))));
 }
 
 TEST(FileTest, AFolderOverAFileIsRefused) {

@@ -59,12 +59,12 @@ struct EntryInfo {
 };
 
 struct RestoreResult {
-  std::uint32_t tokens = 0;   // restored: plan.depth, or the tokens before the first bad block
-  LimitedBy limited_by{};     // the plan's reason, or kCorrupt or kEvicted when shortened
-  std::uint32_t corrupt = 0;  // blocks that failed a check
-  std::uint32_t missing = 0;  // blocks whose file is gone
-  std::uint64_t bytes = 0;    // payload read, as the codec stores it
-  ReadTimes times;            // summed over threads; 0 headers
+  std::uint32_t tokens = 0;      // restored: plan.depth, or the tokens before the first bad block
+  LimitedBy limited_by{};        // the plan's reason, or kCorrupt or kEvicted when shortened
+  std::uint32_t corrupt = 0;     // blocks that failed a check
+  std::uint32_t missing = 0;     // blocks whose file is gone
+  std::uint64_t bytes = 0;       // payload read, as the codec stores it
+  double resident_fraction = 0;  // of these, in the page cache before (FileMapping, a sample)
 };
 
 struct VerifyReport {
@@ -146,11 +146,8 @@ class Store {
   RestoreResult Restore(const Plan& plan, const KvBufferView& buffer, int threads);
 
   // Asks the operating system to forget the plan's files, so that the next Restore reads the disk.
-  // A request, not a guarantee: see ResidentFraction.
+  // A request, not a guarantee: see RestoreResult::resident_fraction.
   void DropFromPageCache(const Plan& plan) const;
-  // The fraction, 0 to 1, of the plan's file pages that are in the page cache; 0 for no files.
-  // Linux answers truthfully only to a file's owner or who may write it; others see 1.
-  [[nodiscard]] double ResidentFraction(const Plan& plan) const;
 
   // Reads every file and checks it, then chains and index against the files, while no other process
   // writes. With `set_aside`, damaged files are moved to quarantine/ and the index is brought up to

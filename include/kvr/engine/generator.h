@@ -89,7 +89,8 @@ struct Generation {
   std::optional<float> similarity;
   std::optional<Digest> entry;
   std::uint64_t restored_bytes = 0;
-  std::optional<double> resident_fraction;  // of the plan's files, before the restore
+  // Of these, in the page cache before; absent when no restore was tried.
+  std::optional<double> resident_fraction;
   std::vector<std::vector<float>> logits;
 };
 
