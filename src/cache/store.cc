@@ -486,19 +486,10 @@ RestoreResult Store::Restore(const Plan& plan, const KvBufferView& buffer, int t
       failure = std::current_exception();
     }
   };
-  {
-    const std::size_t workers =
-        std::min(plan.blocks.size(), static_cast<std::size_t>(std::max(threads, 1)));
-    std::vector<std::jthread> helpers;
-    try {
-      for (std::size_t i = 1; i < workers; ++i) {
-        helpers.emplace_back(work);
-      }
-    } catch (const std::system_error& e) {
-      spdlog::warn("restoring with fewer threads: {}", e.what());
-    }
-    work();
-  }
+  // The model's threads: after a computation they spin for a while, and would hold the cores
+  // against any other (measured: 4.9 instead of 3.2 ms for 47 MB on two cores).
+#pragma omp parallel num_threads(std::max(threads, 1))
+  work();
   if (failure) std::rethrow_exception(failure);
 
   RestoreResult result;
