@@ -83,31 +83,26 @@ void ReadScattered(int fd, std::uint64_t offset, std::span<iovec> parts, const f
   }
 }
 
-FileMapping::FileMapping(int fd, std::uint64_t bytes, const fs::path& path) : path_(path) {
+std::optional<double> ResidentFraction(int fd, const fs::path& path) {
+  const std::uint64_t bytes = FileSize(fd, path);
+  if (bytes == 0) return std::nullopt;
+  // The mapping is only asked about, never read: a file cut short meanwhile cannot hurt.
   void* const map = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
-  if (map == MAP_FAILED) throw IoError("cannot map " + path.string(), errno);
-  bytes_ = {static_cast<std::byte*>(map), bytes};
-}
-
-FileMapping::~FileMapping() { ::munmap(bytes_.data(), bytes_.size()); }
-
-double FileMapping::ResidentFraction() const {
+  if (map == MAP_FAILED) return std::nullopt;
   const auto page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  const std::uint64_t pages = (bytes_.size() + page_bytes - 1) / page_bytes;
+  const std::uint64_t pages = (bytes + page_bytes - 1) / page_bytes;
   const std::uint64_t asked = std::min<std::uint64_t>(pages, 16);
   std::uint64_t resident = 0;
-  for (std::uint64_t i = 0; i < asked; ++i) {
+  bool told = true;
+  for (std::uint64_t i = 0; i < asked && told; ++i) {
     unsigned char flags = 0;
-    if (::mincore(bytes_.data() + pages * i / asked * page_bytes, 1, &flags) != 0) {
-      throw IoError("cannot ask about the pages of " + path_.string(), errno);
-    }
+    std::byte* const page = static_cast<std::byte*>(map) + pages * i / asked * page_bytes;
+    told = ::mincore(page, 1, &flags) == 0;
     resident += flags & 1;
   }
+  ::munmap(map, bytes);
+  if (!told) return std::nullopt;
   return static_cast<double>(resident) / static_cast<double>(asked);
-}
-
-bool FileMapping::Populate() const {
-  return ::madvise(bytes_.data(), bytes_.size(), MADV_POPULATE_READ) == 0;  // Linux 5.14
 }
 
 void WriteAndRename(const fs::path& path, std::span<const std::span<const std::byte>> parts) {

@@ -1,9 +1,6 @@
 #include "kvr/cache/block.h"
 
 #include <sys/uio.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 #include <algorithm>
 #include <array>
@@ -27,32 +24,6 @@ namespace {
 // that the system call does not show (measured flat from 64 kB to 512 kB).
 constexpr std::uint64_t kBatchBytes = 256 << 10;
 constexpr std::size_t kBatchParts = 256;
-
-// Of a mapped file, hashed and then copied out of the first-level cache (measured best of 1 to
-// 16 kB).
-constexpr std::uint64_t kCopyBytes = 4 << 10;
-
-// memcpy that doesn't first read into the caches what it overwrites: of three transfers with memory
-// two are left. To be followed by FinishStreamCopies.
-void StreamCopy(std::byte* to, std::span<const std::byte> from) {
-  std::size_t at = 0;
-#ifdef __SSE2__
-  if (reinterpret_cast<std::uintptr_t>(to) % sizeof(__m128i) == 0) {
-    for (; at + sizeof(__m128i) <= from.size(); at += sizeof(__m128i)) {
-      _mm_stream_si128(reinterpret_cast<__m128i*>(to + at),
-                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(from.data() + at)));
-    }
-  }
-#endif
-  std::memcpy(to + at, from.data() + at, from.size() - at);
-}
-
-// Orders the copies before all later writes, for other threads to see.
-void FinishStreamCopies() {
-#ifdef __SSE2__
-  _mm_sfence();
-#endif
-}
 
 std::string JoinTokens(std::span<const Token> tokens) {
   std::string text;
@@ -193,38 +164,19 @@ BlockHeader BlockFormat::ReadHeader(int fd, const fs::path& path, const Digest& 
   return block;
 }
 
-double BlockFormat::ReadPayload(int fd, const fs::path& path, const BlockHeader& header,
-                                const KvBufferView& buffer, std::uint32_t first) const {
-  const std::uint64_t tokens = header.tokens.size();
-  const FileMapping mapping(fd, header.data_offset + header.payload_bytes, path);
-  const double resident = mapping.ResidentFraction();
+void BlockFormat::ReadPayload(int fd, const fs::path& path, const BlockHeader& header,
+                              const KvBufferView& buffer, std::uint32_t first) const {
   Xxh3 checksum;
-  if (!IsExact(codec_)) {
-    ReadEncoded(fd, path, header.data_offset, tokens, buffer, first, &checksum);
-  } else if (resident == 1 && mapping.Populate()) {
-    CopyRaw(mapping.bytes().subspan(header.data_offset), tokens, buffer, first, &checksum);
-  } else {
+  const std::uint64_t tokens = header.tokens.size();
+  if (IsExact(codec_)) {
     ReadRaw(fd, path, header.data_offset, tokens, buffer, first, &checksum);
+  } else {
+    ReadEncoded(fd, path, header.data_offset, tokens, buffer, first, &checksum);
   }
   if (const std::string found = checksum.FinishHex(); found != header.checksum) {
     throw Corrupt(path.string() + ": the payload's checksum is " + found + ", expected " +
                   header.checksum);
   }
-  return resident;
-}
-
-void BlockFormat::CopyRaw(std::span<const std::byte> payload, std::uint64_t tokens,
-                          const KvBufferView& buffer, std::uint32_t first, Xxh3* checksum) const {
-  const std::uint64_t run_bytes = shape_.RunBytes(tokens);
-  for (std::uint64_t run = 0; run < 2 * shape_.Runs(); ++run) {
-    std::byte* const to = RunAt(shape_, buffer, run, first);
-    for (std::uint64_t at = 0; at < run_bytes; at += kCopyBytes) {
-      const auto part = payload.subspan(run * run_bytes + at, std::min(kCopyBytes, run_bytes - at));
-      checksum->Update(part);
-      StreamCopy(to + at, part);
-    }
-  }
-  FinishStreamCopies();
 }
 
 void BlockFormat::ReadRaw(int fd, const fs::path& path, std::uint64_t offset, std::uint64_t tokens,

@@ -463,7 +463,7 @@ class Sweep {
       // Null where the phase did not run.
       if (request.reuse.policy == engine::Policy::kEmbedding) cell->embed_ms = timings.embed_ms;
       cell->lookup_ms = timings.lookup_ms;
-      if (generation.resident_fraction) cell->restore_ms = timings.restore_ms;
+      if (timings.restore_ms > 0) cell->restore_ms = timings.restore_ms;
       cell->restored_bytes = static_cast<std::int64_t>(generation.restored_bytes);
     }
     cell->similarity = generation.similarity;
@@ -471,8 +471,8 @@ class Sweep {
       const auto name = entry_names_.find(*generation.entry);
       cell->entry = name != entry_names_.end() ? name->second : Hex(*generation.entry);
     }
-    if (generation.reuse_depth > 0) {
-      cell->tier = "disk";
+    if (generation.reuse_depth > 0) cell->tier = "disk";
+    if (generation.resident_fraction) {
       cell->page_cache = *generation.resident_fraction > 0.5 ? "warm" : "cold";
     }
     cell->prefill_ms = timings.prefill_ms;

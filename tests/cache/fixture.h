@@ -133,7 +133,8 @@ class CacheTest : public testing::Test {
     return store.MakeView().WalkPrefix({.tokens = prompt, .text = {}, .match = match});
   }
   // Restores the plan and checks every restored position, bit for bit, against the model and what
-  // the codec makes of it; returns the outcome.
+  // the codec makes of it; returns the outcome. More than one thread hangs in a child process whose
+  // parent has used OpenMP.
   RestoreResult RestoreAndCompare(Store& store, const Plan& plan, const Tokens& prompt,
                                   int threads = 1) {
     const auto capacity =

@@ -1,4 +1,4 @@
-// Files as this program needs them: whole, scattered and mapped reads, durable writes.
+// Files as this program needs them: whole reads, positioned scattered reads, durable writes.
 // Every function throws Error (kIo, kNotFound or kResource) naming the path.
 #pragma once
 
@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,29 +39,10 @@ class UniqueFd {
 void ReadScattered(int fd, std::uint64_t offset, std::span<iovec> parts,
                    const std::filesystem::path& path);
 
-// The first `bytes` of a file, mapped for reading.
-class FileMapping {
- public:
-  // REQUIRES: bytes > 0. The file may be shorter: then Populate fails.
-  FileMapping(int fd, std::uint64_t bytes, const std::filesystem::path& path);
-  ~FileMapping();
-  FileMapping(const FileMapping&) = delete;
-  FileMapping& operator=(const FileMapping&) = delete;
-
-  // The fraction, 0 to 1, of the pages that are in the page cache, by sixteen of them, evenly
-  // spread: asking about all takes a tenth of the time to read them. Linux answers truthfully only
-  // to a file's owner or who may write it; others see 1.
-  [[nodiscard]] double ResidentFraction() const;
-  // Has every page mapped. False when one can't be, for an error of the disk or a file cut short:
-  // to touch it would end the program. Afterwards that takes what would end it in its own code
-  // pages too: a page evicted within moments, and a disk that can't bring it back.
-  [[nodiscard]] bool Populate() const;
-  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
-
- private:
-  std::span<std::byte> bytes_;
-  std::filesystem::path path_;
-};
+// The fraction, 0 to 1, of the file's pages that are in the page cache, by sixteen of them, evenly
+// spread: asking about all takes a tenth of the time to read them. Absent when the operating system
+// can't tell; it tells the truth only to the file's owner or who may write it, others see 1.
+[[nodiscard]] std::optional<double> ResidentFraction(int fd, const std::filesystem::path& path);
 
 // Writes `parts` one after the other, by one call where it takes them, to a new file beside `path`,
 // syncs it, and renames it to `path`. A reader sees the old file or the whole new one. Not durable

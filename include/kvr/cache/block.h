@@ -42,25 +42,20 @@ class BlockFormat {
 
   // Reads the payload into `buffer` from position `first` on and checks it. Throws kCorrupt when
   // the checksum differs or the file ends early, kIo; the buffer's positions first ..
-  // first + tokens - 1 are then unspecified. Returns the share of the file that was in the page
-  // cache before (FileMapping::ResidentFraction).
-  // Cost: from the page cache, fp32 is hashed and copied page by page out of a mapping of the file,
-  // past the caches; else it is one preadv into the buffer per 256 parts or kBatchBytes, and each
-  // batch is hashed while it is still in the second-level cache. A lossy codec is read into a
-  // scratch of a batch and the scales, and decoded from there.
+  // first + tokens - 1 are then unspecified.
+  // Cost: one preadv per 256 parts or kBatchBytes; each batch is hashed while it is still in the
+  // second-level cache. fp32 is read straight into the buffer and allocates nothing but the hash's
+  // state; a lossy codec is read into a scratch of a batch and the scales, and decoded from there.
   // REQUIRES: first + header.tokens.size() <= buffer.capacity_tokens.
-  double ReadPayload(int fd, const std::filesystem::path& path, const BlockHeader& header,
-                     const KvBufferView& buffer, std::uint32_t first) const;
+  void ReadPayload(int fd, const std::filesystem::path& path, const BlockHeader& header,
+                   const KvBufferView& buffer, std::uint32_t first) const;
 
   [[nodiscard]] const Digest& key_hash() const { return key_hash_; }
 
  private:
   std::string EncodeHeader(const Digest& hash, const Digest& parent, std::span<const Token> tokens,
                            const std::string& checksum) const;
-  // ReadPayload's ways, two for fp32 and one for the others: the data from `offset` on, into
-  // `checksum`.
-  void CopyRaw(std::span<const std::byte> payload, std::uint64_t tokens, const KvBufferView& buffer,
-               std::uint32_t first, Xxh3* checksum) const;
+  // ReadPayload's halves, for fp32 and for the others: the data from `offset` on, into `checksum`.
   void ReadRaw(int fd, const std::filesystem::path& path, std::uint64_t offset,
                std::uint64_t tokens, const KvBufferView& buffer, std::uint32_t first,
                Xxh3* checksum) const;

@@ -1,8 +1,8 @@
 // Store: one cache key's folder of blocks and entries (docs/cache_format.md).
 //
 // The files are the truth; the index is derived from them. Blocks are immutable: a name commits to
-// the value. Several processes may share one folder: writers take turns by a lock file, readers
-// need none, and a file that is gone when a reader wants it counts as evicted.
+// the value. Several processes may share one folder: writers and Verify take turns by a lock file,
+// other readers need none, and a file that is gone when a reader wants it counts as evicted.
 //
 // Thread safety: all methods may run concurrently, Close excepted; writers wait for each other.
 #pragma once
@@ -59,12 +59,13 @@ struct EntryInfo {
 };
 
 struct RestoreResult {
-  std::uint32_t tokens = 0;      // restored: plan.depth, or the tokens before the first bad block
-  LimitedBy limited_by{};        // the plan's reason, or kCorrupt or kEvicted when shortened
-  std::uint32_t corrupt = 0;     // blocks that failed a check
-  std::uint32_t missing = 0;     // blocks whose file is gone
-  std::uint64_t bytes = 0;       // payload read, as the codec stores it
-  double resident_fraction = 0;  // of these, in the page cache before (FileMapping, a sample)
+  std::uint32_t tokens = 0;   // restored: plan.depth, or the tokens before the first bad block
+  LimitedBy limited_by{};     // the plan's reason, or kCorrupt or kEvicted when shortened
+  std::uint32_t corrupt = 0;  // blocks that failed a check
+  std::uint32_t missing = 0;  // blocks whose file is gone
+  std::uint64_t bytes = 0;    // payload read, as the codec stores it
+  // Of the blocks' pages, in the page cache before (ResidentFraction). Absent when unknown.
+  std::optional<double> resident_fraction;
 };
 
 struct VerifyReport {
@@ -134,14 +135,14 @@ class Store {
   // A picture of the index as it is now.
   [[nodiscard]] View MakeView() const;
 
-  // Reads the plan's blocks into `buffer`, each at its own position, with up to `threads` threads
-  // (at least 1), a block each. Every block's header, length and checksum are checked, and
-  // its tokens and parent against the plan, so that a damaged index cannot cause a wrong restore.
-  // A bad block is moved to quarantine/ if the folder can be written, counted, and shortens the
-  // result. Buffer positions from result.tokens on are unspecified, also inside a block that was
-  // restored in part (it is read whole, because the checksum covers it whole); the caller zeroes
-  // what it needs zero. Counts a hit for plan.entry when any token was restored.
-  // Throws kIo or kResource when a file is there but cannot be read.
+  // Reads the plan's blocks into `buffer`, each at its own position, with `threads` threads (at
+  // least 1) of the caller's OpenMP team, which take the next block in turn. Every block's header,
+  // length and checksum are checked, and its tokens and parent against the plan, so that a damaged
+  // index cannot cause a wrong restore. A bad block is moved to quarantine/ if the folder can be
+  // written, counted, and shortens the result. Buffer positions from result.tokens on are
+  // unspecified, also inside a block that was restored in part (it is read whole, because the
+  // checksum covers it whole); the caller zeroes what it needs zero. Counts a hit for plan.entry
+  // when any token was restored. Throws kIo or kResource when a file is there but cannot be read.
   // REQUIRES: buffer.capacity_tokens >= plan.CapacityNeeded(); kInvalidInput otherwise.
   RestoreResult Restore(const Plan& plan, const KvBufferView& buffer, int threads);
 

@@ -64,7 +64,7 @@ struct Request {
 };
 
 // Milliseconds by the steady clock. ttft_ms is the sum of the phases before the first token: what
-// lies between them (measuring the page cache, callbacks) is not the arm's.
+// lies between them (dropping files from the page cache, callbacks) is not the arm's.
 struct Timings {
   double embed_ms = 0;    // word pieces and sentence embedding
   double lookup_ms = 0;   // candidates, verification, chain walk
@@ -89,7 +89,7 @@ struct Generation {
   std::optional<float> similarity;
   std::optional<Digest> entry;
   std::uint64_t restored_bytes = 0;
-  // Of these, in the page cache before; absent when no restore was tried.
+  // Of these, in the page cache before; absent when nothing was read or the system can't tell.
   std::optional<double> resident_fraction;
   std::vector<std::vector<float>> logits;
 };
