@@ -535,10 +535,14 @@ def take_turns(programs: dict, cases_of, rounds: int, title: str, skipped: list[
     return samples
 
 
+def asked_for(program: str, wanted: list[str] | None) -> bool:
+    return not wanted or any(program == w or program.startswith(w + " ") for w in wanted)
+
+
 def start(makers: dict, wanted: list[str] | None, skipped: list[dict], title: str) -> dict:
     programs = {}
     for name, make in makers.items():
-        if wanted and not any(name == w or name.startswith(w + " ") for w in wanted):
+        if not asked_for(name, wanted):
             continue
         say(f"{title}: starting {name}")
         try:
@@ -742,7 +746,7 @@ def main() -> int:
             parser.error(f"model: found {name}, expected some of {', '.join(names)}")
     if args.rounds < 1:
         parser.error("--rounds: expected 1 or more")
-    if missing := what_is_missing(models):
+    if missing := what_is_missing(models, args.programs):
         say("missing; make it with:\n  " + "\n  ".join(missing))
         return 3
 
@@ -772,7 +776,7 @@ def main() -> int:
     return 0
 
 
-def what_is_missing(models: list[str]) -> list[str]:
+def what_is_missing(models: list[str], programs: list[str] | None) -> list[str]:
     """The commands that make it."""
     commands = []
     if not KVR.exists():
@@ -783,7 +787,9 @@ def what_is_missing(models: list[str]) -> list[str]:
             commands.append(f"scripts/get_models.py {wanted.how}")
         archives = wanted.archives if name in MODELS else {"fp32": wanted.archives["fp32"]}
         for precision, archive in archives.items():
-            if not (ROOT / "models" / archive).exists():
+            # fp32 also says what the tokens are.
+            needed = precision == "fp32" or asked_for(f"kvr {precision}", programs)
+            if needed and not (ROOT / "models" / archive).exists():
                 commands.append(
                     f".venv/bin/python scripts/export_model.py {wanted.source} "
                     f"--precision {precision} --out models/{archive}"

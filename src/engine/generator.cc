@@ -205,7 +205,7 @@ Generation Generator::Generate(const Request& request) {
   }
   if (static_cast<std::int64_t>(count) + limit > info().context_tokens) {
     throw InvalidInput("the prompt has " + std::to_string(count) + " tokens; with " +
-                       std::to_string(limit) + " new ones it passes the context of " +
+                       std::to_string(limit) + " to generate it passes the context of " +
                        std::to_string(info().context_tokens) + " tokens of " + info().name +
                        " (--truncate left cuts the prompt)");
   }

@@ -224,7 +224,7 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
       config.models.push_back({file, precision});
     }
   }
-  config.encoder = reader.Find("encoder") == nullptr ? "" : reader.String("encoder", "");
+  config.encoder = reader.String("encoder", "");
 
   std::set<std::string> ids;
   const auto prompts = [&](const char* key, auto&& add) {

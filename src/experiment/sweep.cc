@@ -210,7 +210,7 @@ class Sweep {
         throw InvalidInput("test prompt " + test.id + ": its " +
                            std::to_string(prompts_.back().tokens.size()) + " tokens and " +
                            std::to_string(config_.max_new_tokens) +
-                           " new ones pass the context of " + std::to_string(info.context_tokens) +
+                           " to generate pass the context of " + std::to_string(info.context_tokens) +
                            " tokens of " + info.name + "; \"truncate\": \"left\" cuts the prompt");
       }
     }
