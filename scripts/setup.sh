@@ -216,7 +216,7 @@ setup_build() {
 KVR_TORCH_INDEX (see quickstart.sh --help). If memory ran out: KVR_JOBS=1. After an upgrade of \
 compiler or libtorch: delete build/$preset"
   # Always configured: the commit that runs record is read then. It takes a second or two.
-  quietly cmake --preset "$preset" && cmake --build --preset "$preset" --parallel "$jobs"
+  quietly cmake --preset "$preset" && cmake --build --preset "$preset" --parallel "$jobs" >&2
 }
 
 # Runs a command whose output matters only when it fails.

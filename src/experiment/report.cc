@@ -612,8 +612,9 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
       "total_ratio noise",
       "The scheduled baseline run a second time in the same sweep, against the first. "
       "Exactness and logits: every later baseline that was compared. Ratios: geometric mean "
-      "over prompts of the first's median time over the second's, with the 95 % bootstrap "
-      "interval over prompts; a speedup inside it is none. noise: median absolute relative "
+      "over prompts of the first's median time over the second's, of the repetitions that have "
+      "both, with the 95 % bootstrap interval over prompts; a speedup inside it is none. noise: "
+      "median absolute relative "
       "difference of TTFT between two baseline runs of a prompt.");
   for (const Scope& scope : scopes) {
     Cells second, compared;
@@ -627,8 +628,14 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
       }
       if (prompt.second.empty()) continue;
       ++prompts;
-      const Number ttft_ratio = Quotient(MedianOf(prompt.scheduled, &Cell::ttft_ms),
-                                         MedianOf(prompt.second, &Cell::ttft_ms));
+      // In other repetitions the machine may have been another.
+      const Cells first = Only(prompt.scheduled, [&](const Cell& cell) {
+        return std::ranges::any_of(prompt.second, [&](const Cell* second_run) {
+          return second_run->repetition == cell.repetition;
+        });
+      });
+      const Number ttft_ratio =
+          Quotient(MedianOf(first, &Cell::ttft_ms), MedianOf(prompt.second, &Cell::ttft_ms));
       if (ttft_ratio) ttft.push_back(*ttft_ratio);
       const Number total_ratio =
           Quotient(RecycledTotal(prompt.scheduled), RecycledTotal(prompt.second));

@@ -290,6 +290,11 @@ TEST_F(ReportTest, BaselineAgainstBaseline) {
   EXPECT_NEAR(row.at("ttft_ratio").get<double>(), 60.0 / 66, 1e-12);
   // Pairs: t1 40/120, 20/110, 20/130; u1 6/63.
   EXPECT_NEAR(row.at("noise").get<double>(), (20.0 / 110 + 20.0 / 130) / 2, 1e-12);
+  // What ran in another repetition is no part of the ratio.
+  std::vector<Json> cells = Sample();
+  cells.push_back(Base("u1", 1, 90, {{"workload", "unrelated"}}));
+  const Json more = Row(ReportOf(cells), "baselines");
+  EXPECT_NEAR(more.at("ttft_ratio").get<double>(), 60.0 / 66, 1e-12);
 }
 
 TEST_F(ReportTest, DepthsFoundStandAgainstDepthsThatWereThere) {
