@@ -614,8 +614,7 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
       "Exactness and logits: every later baseline that was compared. Ratios: geometric mean "
       "over prompts of the first's median time over the second's, of the repetitions that have "
       "both, with the 95 % bootstrap interval over prompts; a speedup inside it is none. noise: "
-      "median absolute relative "
-      "difference of TTFT between two baseline runs of a prompt.");
+      "median absolute relative difference of TTFT between two baseline runs of a prompt.");
   for (const Scope& scope : scopes) {
     Cells second, compared;
     Samples ttft, total;

@@ -207,11 +207,11 @@ class Sweep {
       const std::size_t length =
           prompts_.back().tokens.size() + static_cast<std::size_t>(config_.max_new_tokens);
       if (length > static_cast<std::size_t>(info.context_tokens)) {
-        throw InvalidInput("test prompt " + test.id + ": its " +
-                           std::to_string(prompts_.back().tokens.size()) + " tokens and " +
-                           std::to_string(config_.max_new_tokens) +
-                           " to generate pass the context of " + std::to_string(info.context_tokens) +
-                           " tokens of " + info.name + "; \"truncate\": \"left\" cuts the prompt");
+        throw InvalidInput(
+            "test prompt " + test.id + ": its " + std::to_string(prompts_.back().tokens.size()) +
+            " tokens and " + std::to_string(config_.max_new_tokens) +
+            " to generate pass the context of " + std::to_string(info.context_tokens) +
+            " tokens of " + info.name + "; \"truncate\": \"left\" cuts the prompt");
       }
     }
 
