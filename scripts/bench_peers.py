@@ -784,7 +784,7 @@ def what_is_missing(models: list[str], programs: list[str] | None) -> list[str]:
     for name in models:
         wanted = MODELS.get(name) or MODELS["smollm2"]
         if not (ROOT / wanted.source).exists():
-            commands.append(f"scripts/get_models.py {wanted.how}")
+            commands.append(f".venv/bin/python scripts/get_models.py {wanted.how}")
         archives = wanted.archives if name in MODELS else {"fp32": wanted.archives["fp32"]}
         for precision, archive in archives.items():
             # fp32 also says what the tokens are.

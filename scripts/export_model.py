@@ -27,7 +27,7 @@ def main() -> int:
         "--precision", default="fp32", choices=["fp32", "bf16", "int8"],
         help="of the weights; bf16 and int8 ship only if close enough to fp32 (default fp32)",
     )
-    parser.add_argument("--random", action="store_true", help="seeded weights; needs only a config")
+    parser.add_argument("--random", action="store_true", help="seeded weights; of SOURCE only config and tokenizer")
     parser.add_argument("--seed", type=int, default=0, help="for --random (default 0)")
     parser.add_argument("--name", help="the model's name (default: from the source)")
     parser.add_argument("--threads", type=int, default=0, help="default: all cores")
@@ -35,10 +35,14 @@ def main() -> int:
 
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    import torch
-    import transformers
+    try:
+        import torch
+        import transformers
 
-    from kvr_export import archive, sources
+        from kvr_export import archive, sources
+    except ImportError as error:
+        print(f"export_model.py: {error}; run it with .venv/bin/python", file=sys.stderr)
+        return 4
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

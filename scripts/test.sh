@@ -36,8 +36,13 @@ check() {
 }
 
 check_format() {
-  find include src tests -name '*.h' -print0 -o -name '*.cc' -print0 |
+  find include src tests '(' -name '*.h' -o -name '*.cc' -o -name '*.inc' ')' -print0 |
     xargs -0 clang-format-14 --dry-run --Werror
+}
+
+check_prompts() {
+  quietly .venv/bin/python scripts/check_prompts.py configs/prompts/paper_{cache,test}.jsonl \
+    --tokenizer smollm2=models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --block 128
 }
 
 # The unit tests of build/PRESET, as a process for each core and not for each test: under a
@@ -84,6 +89,7 @@ setup_venv
 check "checking the format" "clang-format-14 -i the files named above" check_format
 setup_build release
 setup_models
+check "checking the prompts" "keep the promises of the groups named above" check_prompts
 if [[ ${KVR_TEST_QUICK:-0} == 1 ]]; then
   say "KVR_TEST_QUICK=1: SKIPPED: sanitizers, coverage, clang-tidy"
 else

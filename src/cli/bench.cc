@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <iostream>
 
 #include "commands.h"
@@ -41,6 +42,12 @@ class ScratchFolder {
   fs::path path_;
 };
 
+// The least and the greatest of some numbers.
+std::string Range(const Json& numbers) {
+  const auto [least, greatest] = std::minmax_element(numbers.begin(), numbers.end());
+  return Fixed(*least, 1) + " to " + Fixed(*greatest, 1);
+}
+
 void Print(const Json& result) {
   const Json& limits = result["limits"];
   std::cout << result["model"]["name"].get<std::string>() << ", "
@@ -49,9 +56,11 @@ void Print(const Json& result) {
             << result["environment"]["instruction_set"].get<std::string>() << ", "
             << result["environment"]["threads"] << " threads; medians of " << result["repetitions"]
             << "\n"
-            << "limits: read " << Fixed(limits["read_gb_per_s"], 1) << " GB/s, copy "
-            << Fixed(limits["copy_gb_per_s"], 1) << " GB/s (read + write), GEMM GFLOP/s by rows:";
-  for (const int rows : {4, 16, 32, 64, 128}) {
+            << "limits: read " << Range(limits["read_gb_per_s"]) << " GB/s, copy "
+            << Range(limits["copy_gb_per_s"])
+            << " GB/s (read + write), measured before each phase that they bound;\n"
+            << "        GEMM GFLOP/s by rows:";
+  for (const int rows : {4, 16, 32, 64, 128, 256, 512}) {
     std::cout << " " << rows << ": "
               << Fixed(limits["gemm_gflop_per_s_by_rows"][std::to_string(rows)], 0);
   }

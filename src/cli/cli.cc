@@ -2,10 +2,13 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <new>
+#include <string_view>
+#include <vector>
 
 #include "commands.h"
 #include "kvr/base/error.h"
@@ -24,7 +27,8 @@ int Main(int argc, char** argv) {
   app.fallthrough();
   app.get_formatter()->column_width(34);
   std::string log_level = "info";
-  bool debug = false;
+  const std::vector<std::string_view> words(argv + std::min(argc, 1), argv + argc);
+  bool debug = std::ranges::find(words, "--debug") != words.end();
   app.add_option("--log-level", log_level, "trace, debug, info, warning, error or off")
       ->capture_default_str();
   app.add_flag("--debug", debug, "Let an error end the program where it arises (for a debugger)");
@@ -50,23 +54,27 @@ int Main(int argc, char** argv) {
     std::cout.flush();
     std::cerr << "kvr: " << message << "\n";
   };
-  try {
-    app.parse(argc, argv);
+  const auto run = [&] {
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      return app.exit(error) == 0 ? 0 : 2;
+    }
     std::cout.flush();
     if (!std::cout) throw Error(Error::Kind::kIo, "cannot write to standard output");
     return 0;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+  };
+  // An error that nobody catches ends the program with its stack as it is.
+  if (debug) return run();
+  try {
+    return run();
   } catch (const Error& error) {
-    if (debug) throw;
     report(error.what());
     return error.exit_code();
   } catch (const std::bad_alloc&) {
-    if (debug) throw;
     report("out of memory");
     return 4;
   } catch (const std::exception& error) {
-    if (debug) throw;
     report(std::string("internal error: ") + error.what() +
            " (please report it; --debug shows where)");
     return 4;

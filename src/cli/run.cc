@@ -217,7 +217,13 @@ class Runner {
                       ms("ttft_ms"), ms("decode_ms"), ms("total_ms"), DumpLine(arm["new_tokens"]),
                       arm["outcome"].get<std::string>() + limit});
     }
-    if (batch) std::cout << "prompt " << line.id << "\n";
+    if (batch) {
+      std::cout << "prompt " << line.id << "\n";
+      for (const Json& arm : result["arms"]) {
+        std::cout << "--- " << arm["arm"].get<std::string>() << " ---\n"
+                  << arm["text"].get<std::string>() << "\n";
+      }
+    }
     std::cout << (batch ? "" : "\n") << AlignColumns(rows) << "(times in ms)\n";
     if (result.contains("fidelity")) {
       const Json& fidelity = result["fidelity"];

@@ -1,5 +1,7 @@
 #include "kvr/experiment/config.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <limits>
 #include <optional>
@@ -171,7 +173,12 @@ std::vector<std::pair<std::string, Json>> PromptObjects(const Json& value, const
                        ", expected a JSONL file's path or a list of objects");
   }
   const std::filesystem::path path = folder / value.get<std::string>();
-  std::istringstream lines(text::SanitizeUtf8(ReadFile(path)).text);
+  const text::Sanitized sanitized = text::SanitizeUtf8(ReadFile(path));
+  if (sanitized.replaced > 0) {
+    spdlog::warn("{}: {} byte sequences are not UTF-8 and were replaced by U+FFFD", path.string(),
+                 sanitized.replaced);
+  }
+  std::istringstream lines(sanitized.text);
   int number = 0;
   for (std::string line; std::getline(lines, line);) {
     ++number;
@@ -286,6 +293,7 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
   config.sampling.temperature = reader.Number("temperature", 0, 0, 100);
   config.sampling.top_k = static_cast<int>(reader.Integer("top_k", 0, 0, 1 << 30));
   config.sampling.top_p = reader.Number("top_p", 1, 0, 1);
+  if (config.sampling.top_p == 0) reader.Fail("top_p", 0, "a number above 0, up to 1");
   config.sampling.seed = static_cast<std::uint64_t>(
       reader.Integer("seed", 0, 0, std::numeric_limits<std::int64_t>::max()));
   config.sampling.Check();
@@ -299,6 +307,11 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
   }
   config.threads = static_cast<int>(reader.Integer("threads", 0, 0, 1024));
   config.device = reader.String("device", "cpu");
+  const bool numbered = config.device.starts_with("cuda:") && config.device.size() > 5 &&
+                        config.device.find_first_not_of("0123456789", 5) == std::string::npos;
+  if (config.device != "cpu" && config.device != "cuda" && !numbered) {
+    reader.Fail("device", config.device, "cpu, cuda or cuda:N");
+  }
   reader.Finish();
   return config;
 }

@@ -512,11 +512,27 @@ int CellsPerModel(const Config& config) {
 }
 
 void CheckArchives(const Config& config) {
+  std::map<std::string, std::string> paths;  // by what cells call a model
   for (const ModelChoice& choice : config.models) {
     const model::ArchiveInfo info = model::ReadArchiveInfo(choice.path, "language_model");
-    if (choice.precision.empty() || choice.precision == info.precision) continue;
-    throw Incompatible(choice.path + " is of precision " + info.precision +
-                       ", the config lists it as " + choice.precision);
+    if (!choice.precision.empty() && choice.precision != info.precision) {
+      throw Incompatible(choice.path + " is of precision " + info.precision +
+                         ", the config lists it as " + choice.precision);
+    }
+    if (config.max_new_tokens >= info.context_tokens) {
+      throw InvalidInput("max_new_tokens: found " + std::to_string(config.max_new_tokens) +
+                         ", but the context of " + choice.path + " is " +
+                         std::to_string(info.context_tokens) + " tokens");
+    }
+    if (config.chat && info.metadata.at("template").is_null()) {
+      throw InvalidInput("template: found chat, but " + choice.path + " has no chat template");
+    }
+    const auto [before, fresh] =
+        paths.emplace(info.name + " (" + info.precision + ")", choice.path);
+    if (!fresh) {
+      throw InvalidInput("models: " + before->second + " and " + choice.path + " are both " +
+                         before->first + "; results could not be told apart");
+    }
   }
   if (!config.encoder.empty()) (void)model::ReadArchiveInfo(config.encoder, "encoder");
 }

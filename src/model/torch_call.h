@@ -11,8 +11,19 @@
 
 namespace kvr::model {
 
+// What TorchScript's interpreter throws is a script's traceback; its last error's line matters.
+inline std::string WithoutTraceback(const std::string& text) {
+  const std::size_t last = text.rfind("Error: ");
+  if (text.find("The following operation failed") == std::string::npos ||
+      last == std::string::npos) {
+    return text;
+  }
+  const std::size_t line = text.rfind('\n', last) + 1;  // npos + 1 is 0
+  return text.substr(line, text.find('\n', last) - line);
+}
+
 // Runs `work`; what libtorch throws is rethrown with `what` (the attempt and the file) in front and
-// without its C++ stack trace.
+// without its C++ stack trace or script's traceback.
 template <typename Work>
 auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
   try {
@@ -30,8 +41,10 @@ auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
   } catch (const std::bad_alloc&) {
     throw Resource(what + ": out of memory");
   } catch (const std::runtime_error& error) {
-    // The interpreter's own exceptions: a script traceback ends in the line that matters.
-    throw Error(kind, what + ": " + error.what());
+    const std::string message = WithoutTraceback(error.what());
+    const bool memory = message.find("can't allocate memory") != std::string::npos;
+    throw Error(memory ? Error::Kind::kResource : kind,
+                what + (memory ? ": out of memory: " : ": ") + message);
   }
 }
 

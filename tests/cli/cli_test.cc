@@ -109,7 +109,14 @@ TEST_F(CliTest, HelpAndVersionSucceedAndShowExamples) {
                                                   {"report"},
                                                   {"cache"},
                                                   {"cache", "add"},
+                                                  {"cache", "ls"},
+                                                  {"cache", "show"},
+                                                  {"cache", "rm"},
+                                                  {"cache", "verify"},
                                                   {"model"},
+                                                  {"model", "info"},
+                                                  {"model", "verify"},
+                                                  {"bench"},
                                                   {"tokenize"}}) {
     std::vector<std::string> args = command;
     args.push_back("--help");
@@ -202,6 +209,55 @@ TEST_F(CliTest, ACachedPromptIsReusedAndTheOutputIsTheSame) {
   EXPECT_EQ(json["arms"][0]["tokens"], json["arms"][1]["tokens"]);
   const Result table = RunTiny({"run", "The harbour master writes", "-n", "3", "--ignore-eos"});
   EXPECT_NE(table.out.find("TTFT speedup"), std::string::npos) << table.out;
+}
+
+TEST_F(CliTest, ABatchPrintsEachAnswerAndReusesByEmbedding) {
+  WriteAndRename(folder_.path() / "add.txt", "The harbour master writes every ship into");
+  ASSERT_EQ(RunTiny({"cache", "add", "--file", "add.txt"}).code, 0);
+  WriteAndRename(folder_.path() / "batch.jsonl",
+                 "{\"id\":\"a\",\"text\":\"The harbour master writes every ship into a book\"}\n"
+                 "{\"id\":\"b\",\"text\":\"Nothing like it\"}\n");
+  const std::vector<std::string> args = {"run",      "--batch",     "batch.jsonl",
+                                         "--policy", "embedding",   "--max-new-tokens",
+                                         "4",        "--ignore-eos"};
+  const Result text = RunTiny(args);
+  ASSERT_EQ(text.code, 0) << text.err;
+  std::vector<std::string> json_args = args;
+  json_args.push_back("--json");
+  const Result json = RunTiny(json_args);
+  std::istringstream lines(json.out);
+  std::string line;
+  ASSERT_TRUE(std::getline(lines, line)) << json.err;
+  const Json a = Json::parse(line);
+  EXPECT_GT(a["arms"][1]["reuse_depth"], 0);
+  EXPECT_TRUE(a["fidelity"]["exact"]);
+  for (const Json& arm : a["arms"]) {
+    EXPECT_NE(text.out.find(arm["text"].get<std::string>()), std::string::npos) << text.out;
+  }
+  ASSERT_TRUE(std::getline(lines, line));
+  EXPECT_EQ(Json::parse(line)["arms"][1]["outcome"], "miss");
+}
+
+TEST_F(CliTest, APromptTooLongIsRefusedOrCut) {
+  std::string text;
+  for (int i = 0; i < 2000; ++i) text += "ships ";
+  const Result refused = RunTiny({"run", "-", "--max-new-tokens", "4"}, text);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.err.find("--truncate left"), std::string::npos) << refused.err;
+  const Result cut =
+      RunTiny({"run", "-", "--max-new-tokens", "4", "--truncate", "left", "--json"}, text);
+  ASSERT_EQ(cut.code, 0) << cut.err;
+  EXPECT_GT(Json::parse(cut.out)["truncated_tokens"], 0);
+}
+
+TEST_F(CliTest, WhatIsNotThereIsTwoAndOneLine) {
+  const std::string plain = testing::TinyModel("tiny-random");  // without a chat template
+  for (const auto& [option, value] :
+       std::map<std::string, std::string>{{"--template", "chat"}, {"--device", "cuda:99"}}) {
+    const Result result = Run({"run", "hello", "--model", plain, option, value});
+    EXPECT_EQ(result.code, 2) << option;
+    EXPECT_EQ(CountLines(result.err), 1U) << result.err;
+  }
 }
 
 TEST_F(CliTest, ACodecHasItsOwnCacheAndIsShown) {
@@ -330,6 +386,39 @@ TEST_F(CliTest, ASweepMakesARunThatTheReportReads) {
   EXPECT_EQ(Run({"sweep", "tiny.json", "--out", run.string()}).code, 2);
 }
 
+TEST_F(CliTest, ADryRunFindsWhatAnArchiveDoesNotAllow) {
+  WriteConfig(1);
+  for (const std::string setting :
+       {"device=gpu", "top_p=0", "max_new_tokens=900000", "template=chat"}) {
+    const Result result = Run({"sweep", "tiny.json", "--dry-run", "--set", setting});
+    EXPECT_EQ(result.code, 2) << setting;
+    EXPECT_NE(result.err.find(setting.substr(0, setting.find('='))), std::string::npos)
+        << result.err;
+  }
+  const std::string twice = testing::TinyModel("tiny-gpt2").string();
+  const Result result =
+      Run({"sweep", "tiny.json", "--dry-run", "--set", "models=" + Json({twice, twice}).dump()});
+  EXPECT_EQ(result.code, 2) << result.err;
+}
+
+TEST_F(CliTest, ABrokenClaimIsOne) {
+  WriteConfig(1);
+  ASSERT_EQ(
+      Run({"sweep", "tiny.json", "--set", "models=" + testing::TinyModel("tiny-gpt2").string()})
+          .code,
+      0);
+  const fs::path cells = folder_.path() / "results" / "tiny" / "latest" / "cells.jsonl";
+  std::string lines;
+  std::istringstream before(ReadFile(cells));
+  for (std::string line; std::getline(before, line);) {
+    Json cell = Json::parse(line);
+    if (cell["outcome"] == "hit" && !cell["fidelity"].is_null()) cell["fidelity"]["exact"] = false;
+    lines += cell.dump() + "\n";
+  }
+  WriteAndRename(cells, lines);
+  EXPECT_EQ(Run({"report", "results/tiny/latest"}).code, 1);
+}
+
 TEST_F(CliTest, ASweepOverCodecsMeasuresTheirDrift) {
   WriteConfig(2);
   const Result sweep = Run({"sweep", "tiny.json", "--set", "codecs=[\"fp32\",\"bf16\",\"int8\"]",
@@ -430,7 +519,7 @@ TEST_F(CliTest, BenchComparesPhasesWithBoundsAndLeavesNothingBehind) {
   const Result result = RunTiny({"bench", "--repetitions", "1", "--json"});
   ASSERT_EQ(result.code, 0) << result.err;
   const Json bench = Json::parse(result.out);
-  EXPECT_GT(bench["limits"]["read_gb_per_s"], 0.0);
+  EXPECT_GT(bench["limits"]["read_gb_per_s"][0], 0.0);
   std::vector<std::string> phases;
   for (const Json& row : bench["rows"]) {
     phases.push_back(row["phase"]);

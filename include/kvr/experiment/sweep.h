@@ -24,7 +24,8 @@ struct SweepOptions {
 };
 
 // Looks at each archive that the config names, without loading its weights. Throws kNotFound,
-// kCorrupt, or kIncompatible for another kind of archive or another precision than the config says.
+// kCorrupt, kIncompatible for another kind of archive or another precision than the config says, or
+// kInvalidInput for a setting that an archive does not allow.
 void CheckArchives(const Config& config);
 
 // Cells that the config makes for one model.
@@ -32,9 +33,9 @@ void CheckArchives(const Config& config);
 
 // Runs the sweep. REQUIRES: CheckArchives did not throw. Every cell is one line of cells.jsonl,
 // written when its comparison is known. Throws kInterrupted on Ctrl-C, leaving a folder that can be
-// resumed; kInvalidInput when a prompt does not fit the context (before any cell runs) or a folder
-// to be resumed has another config; kIncompatible when it was begun with other archives or another
-// machine.
+// resumed; kInvalidInput when a prompt does not fit a model's context (before any of its cells
+// runs) or a folder to be resumed has another config; kIncompatible when it was begun with other
+// archives or another machine.
 void RunSweep(const Config& config, const SweepOptions& options);
 
 }  // namespace kvr::experiment
