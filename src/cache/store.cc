@@ -487,9 +487,10 @@ RestoreResult Store::Restore(const Plan& plan, const KvBufferView& buffer, int t
       failure = std::current_exception();
     }
   };
+  threads = std::max(threads, 1);
   // The model's threads: after a computation they spin for a while, and would hold the cores
   // against any other.
-#pragma omp parallel num_threads(std::max(threads, 1))
+#pragma omp parallel num_threads(threads)
   work();
   if (failure) std::rethrow_exception(failure);
 
