@@ -296,7 +296,6 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
   if (config.sampling.top_p == 0) reader.Fail("top_p", 0, "a number above 0, up to 1");
   config.sampling.seed = static_cast<std::uint64_t>(
       reader.Integer("seed", 0, 0, std::numeric_limits<std::int64_t>::max()));
-  config.sampling.Check();
   config.stop_at_eos = reader.Bool("stop_at_eos", true);
   config.chat = reader.OneOf("template", "raw", {"raw", "chat"}) == "chat";
   config.truncate_left = reader.OneOf("truncate", "refuse", {"refuse", "left"}) == "left";

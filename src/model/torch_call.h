@@ -26,6 +26,11 @@ inline std::string WithoutTraceback(const std::string& text) {
 // without its C++ stack trace or script's traceback.
 template <typename Work>
 auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
+  const auto as_error = [&](const std::string& message) {
+    const bool memory = message.find("can't allocate memory") != std::string::npos;
+    return memory ? Resource(what + ": out of memory: " + message)
+                  : Error(kind, what + ": " + message);
+  };
   try {
     return std::forward<Work>(work)();
   } catch (const Error&) {
@@ -33,18 +38,11 @@ auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
   } catch (const c10::OutOfMemoryError& error) {
     throw Resource(what + ": out of memory: " + error.what_without_backtrace());
   } catch (const c10::Error& error) {
-    const std::string message = error.what_without_backtrace();
-    if (message.find("can't allocate memory") != std::string::npos) {
-      throw Resource(what + ": out of memory: " + message);
-    }
-    throw Error(kind, what + ": " + message);
+    throw as_error(error.what_without_backtrace());
   } catch (const std::bad_alloc&) {
     throw Resource(what + ": out of memory");
   } catch (const std::runtime_error& error) {
-    const std::string message = WithoutTraceback(error.what());
-    const bool memory = message.find("can't allocate memory") != std::string::npos;
-    throw Error(memory ? Error::Kind::kResource : kind,
-                what + (memory ? ": out of memory: " : ": ") + message);
+    throw as_error(WithoutTraceback(error.what()));
   }
 }
 
