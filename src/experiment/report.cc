@@ -464,7 +464,8 @@ Table FidelityTable(const std::vector<Scope>& scopes) {
       "<workload <policy <match <codec cells compared exact_share:exact "
       "max_abs_logit_diff:max_abs_diff kl_mean:mean_KL kl_max:max_KL top1:top-1 "
       "output_cosine:cosine rouge_l:ROUGE-L",
-      "Recycled cells, hits and misses, against their prompt's first baseline. exact: all "
+      "Recycled cells, hits and misses, against the baseline that ran before their prompt's. "
+      "exact: all "
       "logits and tokens equal bit for bit. max abs diff: the greatest absolute difference "
       "of any logit. mean KL, top-1 (share of steps where both have the same most likely "
       "token), cosine and ROUGE-L: means over cells; KL in nats along the baseline's tokens.");
@@ -524,19 +525,26 @@ Table PhaseTable(const std::vector<Scope>& scopes) {
   return table.Finish();
 }
 
-// The median of |a - b| / ((a + b) / 2) over all pairs of one prompt's scheduled baseline cells,
-// second runs included: what two runs of the same work differ by.
+// Of each prompt, all runs of its scheduled baseline, second runs included.
 template <typename Field>
-Number NoiseFloor(const std::vector<const Prompt*>& prompts, Field field) {
-  Samples differences;
+std::vector<Samples> BaselineRuns(const std::vector<const Prompt*>& prompts, Field field) {
+  std::vector<Samples> runs;
   for (const Prompt* prompt : prompts) {
-    Samples samples = Collect(prompt->scheduled, field);
+    runs.push_back(Collect(prompt->scheduled, field));
     const Samples second = Collect(prompt->second, field);
-    samples.insert(samples.end(), second.begin(), second.end());
-    for (std::size_t i = 0; i < samples.size(); ++i) {
+    runs.back().insert(runs.back().end(), second.begin(), second.end());
+  }
+  return runs;
+}
+
+// The median of |a - b| / ((a + b) / 2) over all pairs of runs of one prompt's baseline.
+Number PairDifference(const std::vector<Samples>& baseline_runs) {
+  Samples differences;
+  for (const Samples& runs : baseline_runs) {
+    for (std::size_t i = 0; i < runs.size(); ++i) {
       for (std::size_t j = 0; j < i; ++j) {
-        const Number difference = Quotient(Number(std::abs(samples[i] - samples[j])),
-                                           Number((samples[i] + samples[j]) / 2));
+        const Number difference =
+            Quotient(Number(std::abs(runs[i] - runs[j])), Number((runs[i] + runs[j]) / 2));
         if (difference) differences.push_back(*difference);
       }
     }
@@ -556,8 +564,8 @@ Table ControlTable(const std::vector<Scope>& scopes) {
       "Workloads that the configuration names as control groups: recycling has nothing to "
       "give there and must take nothing but embedding and lookup. Times in ms, medians over "
       "cells; the baseline is the scheduled one. diff.: median over prompts of the recycled "
-      "median over the baseline median, less 1. noise: median absolute relative difference "
-      "of two baseline runs of the same prompt; a diff. of that size means nothing. same "
+      "median over the baseline median, less 1. noise: the noise floor, which the same median "
+      "over as many prompts stays below in 95 of 100 cases when both runs are baselines. same "
       "tokens: of the compared cells.");
   for (const Scope& scope : scopes) {
     std::vector<const Prompt*> prompts = Pointers(scope.prompts);
@@ -593,11 +601,11 @@ Table ControlTable(const std::vector<Scope>& scopes) {
                  Rate(CountIf(cells, HasSameTokens), CountIf(cells, IsCompared)),
                  Ms(MedianOf(base, &Cell::prefill_ms)), Ms(MedianOf(cells, &Cell::prefill_ms)),
                  SignedPercent(difference(&Cell::prefill_ms)),
-                 Percent(NoiseFloor(prompts, &Cell::prefill_ms)),
+                 Percent(NoiseFloor(BaselineRuns(prompts, &Cell::prefill_ms))),
                  Ms(MedianOf(base, &Cell::DecodeMsPerToken)),
                  Ms(MedianOf(cells, &Cell::DecodeMsPerToken)),
                  SignedPercent(difference(&Cell::DecodeMsPerToken)),
-                 Percent(NoiseFloor(prompts, &Cell::DecodeMsPerToken)),
+                 Percent(NoiseFloor(BaselineRuns(prompts, &Cell::DecodeMsPerToken))),
                  Ms(MedianOf(cells, overhead)), Percent(MedianOf(cells, overhead_share))});
     }
   }
@@ -609,12 +617,13 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
       "baselines", "Control: baseline against baseline",
       "prompts cells compared exact_share:exact max_abs_logit_diff:max_abs_diff "
       "kl_mean:mean_KL ttft_ratio:TTFT_ratio ttft_ratio_low:low ttft_ratio_high:high "
-      "total_ratio noise",
+      "total_ratio pair_difference:pair_diff.",
       "The scheduled baseline run a second time in the same sweep, against the first. "
-      "Exactness and logits: every later baseline that was compared. Ratios: geometric mean "
+      "Exactness and logits: every scheduled baseline, against the one that ran before the "
+      "prompt's cells. Ratios: geometric mean "
       "over prompts of the first's median time over the second's, of the repetitions that have "
-      "both, with the 95 % bootstrap interval over prompts; a speedup inside it is none. noise: "
-      "median absolute relative difference of TTFT between two baseline runs of a prompt.");
+      "both, with the 95 % bootstrap interval over prompts; a speedup inside it is none. pair "
+      "diff.: median absolute relative difference of TTFT between two baseline runs of a prompt.");
   for (const Scope& scope : scopes) {
     Cells second, compared;
     Samples ttft, total;
@@ -648,7 +657,7 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
                Small(Quantile(Collect(compared, OfFidelity(&Fidelity::max_abs_logit_diff)), 1)),
                Small(Mean(Collect(compared, OfFidelity(&Fidelity::kl_mean)))),
                Times(GeometricMean(ttft)), low, high, Times(GeometricMean(total)),
-               Percent(NoiseFloor(Pointers(scope.prompts), &Cell::ttft_ms))});
+               Percent(PairDifference(BaselineRuns(Pointers(scope.prompts), &Cell::ttft_ms)))});
   }
   return table.Finish();
 }
@@ -1073,7 +1082,7 @@ void DescribeScope(const Scope& scope, Report& report) {
   say(report.alarms, "CONTRADICTION: ", contradicting,
       " cells are recorded as exact, but no baseline of their prompt has their tokens");
   say(report.alarms, "BASELINE NOT REPEATABLE: ", baseline_off,
-      " baseline cells differ from the first baseline of their prompt");
+      " baseline cells differ from the baseline that ran before their prompt's cells");
   say(report.warnings, "", claimed_unseen, " hits claim to be exact and were not compared");
   say(report.warnings, "", no_baseline,
       " prompts have recycled cells and no baseline: no speedup for them");

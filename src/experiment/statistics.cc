@@ -70,4 +70,24 @@ std::optional<Interval> BootstrapInterval(std::span<const double> clusters, Stat
   return Interval{*Quantile(results, 0.025), *Quantile(results, 0.975)};
 }
 
+std::optional<double> NoiseFloor(std::span<const std::vector<double>> clusters, std::uint64_t seed,
+                                 int resamples) {
+  std::mt19937_64 random(seed);
+  std::vector<double> magnitudes;
+  for (int i = 0; i < resamples; ++i) {
+    std::vector<double> differences;
+    for (const std::vector<double>& runs : clusters) {
+      if (runs.size() < 2) continue;
+      const std::size_t one = DrawIndex(random, runs.size());
+      std::size_t other = DrawIndex(random, runs.size() - 1);
+      if (other >= one) ++other;
+      if (runs[other] > 0) differences.push_back(runs[one] / runs[other] - 1);
+    }
+    if (const std::optional<double> median = Median(differences)) {
+      magnitudes.push_back(std::abs(*median));
+    }
+  }
+  return Quantile(magnitudes, 0.95);
+}
+
 }  // namespace kvr::experiment

@@ -56,9 +56,9 @@ std::string CellKey(const Cell& cell) {
 
 // Fisher-Yates by our own draws: std::shuffle differs between standard libraries.
 template <typename T>
-void Shuffle(std::vector<T>* items, std::size_t from, std::mt19937_64* random) {
-  for (std::size_t i = items->size(); i > from + 1; --i) {
-    std::swap((*items)[i - 1], (*items)[from + (*random)() % (i - from)]);
+void Shuffle(std::vector<T>* items, std::mt19937_64* random) {
+  for (std::size_t i = items->size(); i > 1; --i) {
+    std::swap((*items)[i - 1], (*items)[(*random)() % i]);
   }
 }
 
@@ -354,7 +354,7 @@ class Sweep {
   std::vector<std::size_t> ShuffledPrompts(std::mt19937_64* random) const {
     std::vector<std::size_t> order(prompts_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    Shuffle(&order, 0, random);
+    Shuffle(&order, random);
     return order;
   }
 
@@ -374,75 +374,70 @@ class Sweep {
     std::mt19937_64 random(config_.sampling.seed * 1000003 + static_cast<std::uint64_t>(round));
     for (const std::size_t prompt : ShuffledPrompts(&random)) {
       std::vector<Variant> variants = Variants(config_, round == 0);
-      Shuffle(&variants, round == 0 ? 1 : 0, &random);
-      engine::Generation baseline;  // of this round, full: the first one only
-      for (const Variant& variant : variants) RunCell(prompt, round, variant, &baseline);
+      Shuffle(&variants, &random);
+      std::erase_if(variants, [&](const Variant& variant) {
+        return finished_.contains(CellKey(NewCell(prompt, round, variant)));
+      });
+      if (variants.empty()) continue;
+      const engine::Generation reference = Reference(prompt, round == 0);
+      for (const Variant& variant : variants) {
+        RunCell(prompt, variant, reference, NewCell(prompt, round, variant));
+      }
     }
   }
 
-  void RunCell(std::size_t prompt, int round, const Variant& variant,
-               engine::Generation* baseline) {
+  // What is known of a cell before it is measured.
+  Cell NewCell(std::size_t prompt, int round, const Variant& variant) const {
     const TestPrompt& test = config_.test_prompts[prompt];
-    const model::ArchiveInfo& info = generator_->info();
-    const bool full = round == 0 && !variant.free;
     Cell cell;
-    cell.model = info.name;
-    cell.precision = info.precision;
+    cell.model = generator_->info().name;
+    cell.precision = generator_->info().precision;
     cell.workload = test.group;
     cell.prompt_id = test.id;
     cell.repetition = round;
     cell.arm = engine::ToString(variant.arm);
     cell.schedule = variant.free ? "free" : "block";
     cell.control = variant.control;
-    const bool recycled = variant.arm == engine::Arm::kRecycled;
-    cell.policy = recycled ? engine::ToString(variant.reuse.policy) : "off";
-    if (recycled) {
+    cell.policy = "off";
+    if (variant.arm == engine::Arm::kRecycled) {
+      cell.policy = engine::ToString(variant.reuse.policy);
       cell.match = cache::ToString(variant.reuse.match);
       cell.codec = cache::ToString(variant.reuse.codec);
     }
-    cell.full = full;
-    if (finished_.contains(CellKey(cell))) return;
-    Progress(test.id);
+    cell.full = round == 0 && !variant.free;
+    return cell;
+  }
 
-    const engine::Request request = MakeRequest(prompt, variant, full);
+  // The baseline that a prompt's cells are compared with: run before them and not measured, so that
+  // no arm has a fixed place in the order. Later rounds stop at the first token, and so need only
+  // that one and its logits, which are kept.
+  engine::Generation Reference(std::size_t prompt, bool full) {
+    engine::Generation& first = references_[prompt];
+    if (!full && !first.tokens.empty()) return first;
+    Progress(config_.test_prompts[prompt].id);
+    engine::Generation reference = generator_->Generate(MakeRequest(prompt, {}, full));
+    first.tokens = {reference.tokens[0]};
+    first.logits = {reference.logits[0]};
+    return reference;
+  }
+
+  void RunCell(std::size_t prompt, const Variant& variant, const engine::Generation& reference,
+               Cell cell) {
+    Progress(cell.prompt_id);
+    const engine::Request request = MakeRequest(prompt, variant, cell.full);
     const engine::Generation generation = generator_->Generate(request);
-    const bool first_baseline = !recycled && !variant.free && !variant.control;
-    if (first_baseline && full) *baseline = generation;
-    if (recycled || variant.control) {
-      cell.fidelity =
-          MeasureFidelity(*generator_, request,
-                          full ? Baseline(prompt, baseline) : Reference(prompt), generation, full);
+    // Free pieces may round otherwise; what they compute is not compared.
+    if (!variant.free) {
+      cell.fidelity = MeasureFidelity(*generator_, request, reference, generation, cell.full);
     }
-    if (first_baseline && full) Reference(prompt, &generation);
     FillCell(prompt, request, generation, &cell);
-    if (recycled && cell.exact_claimed && cell.fidelity && !cell.fidelity->exact) {
-      spdlog::error("{} {} {}: claimed exact, but it is not: max |logit difference| {}", test.id,
-                    cell.policy, cell.match.value_or(""),
+    if (cell.exact_claimed && cell.fidelity && !cell.fidelity->exact) {
+      spdlog::error("{} {} {}: claimed exact, but it is not: max |logit difference| {}",
+                    cell.prompt_id, cell.policy, cell.match.value_or(""),
                     cell.fidelity->max_abs_logit_diff.value_or(0));
     }
     file_->Append(cell);
     ++done_;
-  }
-
-  // This prompt's full baseline; run again, unrecorded, where a resumed run has it on file only.
-  const engine::Generation& Baseline(std::size_t prompt, engine::Generation* baseline) {
-    if (baseline->tokens.empty()) {
-      *baseline = generator_->Generate(MakeRequest(prompt, {}, true));
-    }
-    return *baseline;
-  }
-
-  // The baseline's first token and its logits, kept for the rounds that stop there.
-  const engine::Generation& Reference(std::size_t prompt,
-                                      const engine::Generation* full = nullptr) {
-    engine::Generation& reference = references_[prompt];
-    if (full != nullptr) {
-      reference.tokens = {full->tokens[0]};
-      reference.logits = {full->logits[0]};
-    } else if (reference.tokens.empty()) {
-      reference = generator_->Generate(MakeRequest(prompt, {}, false));
-    }
-    return reference;
   }
 
   void FillCell(std::size_t prompt, const engine::Request& request,

@@ -102,5 +102,38 @@ TEST(BootstrapInterval, IsNothingWhenTheStatisticIs) {
   EXPECT_FALSE(BootstrapInterval(Samples{1, 2, 3, 4, 5, 6}, Mean, 1, 0).has_value());
 }
 
+TEST(NoiseFloor, OfOnePairIsItsGreaterRatio) {
+  const std::vector<Samples> pair = {{100, 110}};
+  EXPECT_NEAR(NoiseFloor(pair).value(), 0.1, 1e-12);  // and -0.0909 half of the time
+  const std::vector<Samples> equal(6, Samples{5, 5, 5});
+  EXPECT_EQ(NoiseFloor(equal), 0);
+}
+
+// Of three prompts whose runs are 1 and 2, each draw is 1 or -1/2 with equal probability, and the
+// median is 1 in half of the cases. One prompt of 101 never decides.
+TEST(NoiseFloor, IsThatOfTheMedian) {
+  EXPECT_NEAR(NoiseFloor(std::vector<Samples>(3, Samples{1, 2})).value(), 1, 1e-12);
+  std::vector<Samples> many(101, Samples{7, 7});
+  many[50] = {1, 1000};
+  EXPECT_EQ(NoiseFloor(many), 0);
+}
+
+TEST(NoiseFloor, GrowsWithTheSpreadAndShrinksWithThePrompts) {
+  std::vector<Samples> few, many;
+  for (int i = 0; i < 60; ++i) {
+    const Samples runs = {100.0, 100.0 + i % 6};
+    if (i < 6) few.push_back(runs);
+    many.push_back(runs);
+  }
+  EXPECT_GT(NoiseFloor(few).value(), 2 * NoiseFloor(many).value());
+  EXPECT_LT(NoiseFloor(few).value(), 0.05);
+}
+
+TEST(NoiseFloor, NeedsTwoRunsOfAPrompt) {
+  EXPECT_FALSE(NoiseFloor(std::vector<Samples>{}).has_value());
+  EXPECT_FALSE(NoiseFloor(std::vector<Samples>{{1}, {}, {3}}).has_value());
+  EXPECT_TRUE(NoiseFloor(std::vector<Samples>{{1}, {2, 3}}).has_value());
+}
+
 }  // namespace
 }  // namespace kvr::experiment

@@ -18,7 +18,7 @@ namespace kvr::experiment {
 // Version of run.json and of each line of cells.jsonl.
 inline constexpr int kResultsSchema = 1;
 
-// A cell's output against the output of its prompt's first baseline.
+// A cell's output against that of the baseline that ran, unmeasured, before its prompt's cells.
 struct Fidelity {
   bool exact = false;  // all logits compared are equal bit for bit, and so are the tokens
   std::optional<std::int64_t> compared_tokens;
@@ -35,7 +35,7 @@ struct Cell {
   std::int64_t repetition = 0;
   std::string arm;                   // "baseline" or "recycled"
   std::string schedule;              // "block", or "free" (baseline with the best chunking)
-  bool control = false;              // a second baseline, to be compared with the first
+  bool control = false;              // a second run of the baseline in the same round
   std::string policy;                // "off", "embedding", "prefix"
   std::optional<std::string> match;  // "whole", "token", "block"
   std::optional<std::string> codec;  // of the store: "fp32" (also where it is absent), "int8", ...

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 namespace kvr::experiment {
 
@@ -57,5 +58,17 @@ using Statistic = std::optional<double> (*)(std::span<const double>);
                                                         Statistic statistic,
                                                         std::uint64_t seed = 20260131,
                                                         int resamples = 2000);
+
+// The noise floor of a median of relative differences: how far it is from 0 in 95 of 100 cases when
+// both arms are the same. `clusters` holds, for each prompt, times of runs of the same work. Each
+// of `resamples` draws takes two runs of every prompt at random, one for either arm, and the median
+// over prompts of their ratio less 1; the floor is quantile 0.95 of its magnitude. This is the
+// randomization test's distribution under the null hypothesis (Efron and Tibshirani 1993, chapter
+// 15), with single runs: medians over repetitions vary less.
+//
+// Prompts with fewer than two runs are left out; nothing when none is left. Cost: `resamples` times
+// a median over the prompts.
+[[nodiscard]] std::optional<double> NoiseFloor(std::span<const std::vector<double>> clusters,
+                                               std::uint64_t seed = 20260131, int resamples = 2000);
 
 }  // namespace kvr::experiment

@@ -1,11 +1,12 @@
 // The sweep: fills a cache with a config's prompts, freezes it, and measures every test prompt by
 // both arms, interleaved.
 //
-// Order. A round is one repetition of all prompts, in seeded random order. In the first round each
-// prompt's baseline comes first, because the others are compared with it, and then, in seeded
-// random order, a second baseline (the control), the free baseline and each recycled configuration;
-// all but the free baseline generate their full text. In later rounds the order is random
-// throughout and cells stop at the first token.
+// Order. A round is one repetition of all prompts, in seeded random order. Of each prompt the
+// scheduled baseline, the free baseline and each recycled configuration run one after another, in
+// seeded random order; in the first round also a second scheduled baseline, the control. There all
+// but the free baseline generate their full text; in later rounds cells stop at the first token.
+// All but the free baseline are compared with a scheduled baseline that ran before the prompt's
+// cells and is itself not measured, so that no arm has a place of its own in the order.
 #pragma once
 
 #include <filesystem>
