@@ -58,7 +58,7 @@ void Print(const Json& result) {
             << "\n"
             << "limits: read " << Range(limits["read_gb_per_s"]) << " GB/s, copy "
             << Range(limits["copy_gb_per_s"])
-            << " GB/s (read + write), measured before each phase that they bound;\n"
+            << " GB/s (read + write), measured beside the phases that they bound;\n"
             << "        GEMM GFLOP/s by rows:";
   for (const int rows : {4, 16, 32, 64, 128, 256, 512}) {
     std::cout << " " << rows << ": "

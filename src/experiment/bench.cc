@@ -74,7 +74,6 @@ class Bench {
     if (options_.progress) options_.progress(what);
   }
 
-  // Before each phase that is bound by it: on shared machines it changes within a minute.
   void MeasureBandwidth() {
     read_rate_ = model::MeasureReadBandwidth();
     copy_rate_ = model::MeasureCopyBandwidth();
@@ -106,6 +105,23 @@ class Bench {
       samples.push_back(work());
     }
     return Median(samples).value_or(0);
+  }
+
+  // Of a phase that memory bounds: the bandwidth is measured after each run, since on shared
+  // machines it changes within seconds, and is then the median of what was found.
+  template <typename Work>
+  double MedianMsBesideBandwidth(Work&& work) {
+    std::vector<double> read, copy;
+    const double ms = MedianMs([&] {
+      const double sample = work();
+      MeasureBandwidth();
+      read.push_back(read_rate_);
+      copy.push_back(copy_rate_);
+      return sample;
+    });
+    read_rate_ = Median(read).value_or(read_rate_);
+    copy_rate_ = Median(copy).value_or(copy_rate_);
+    return ms;
   }
 
   double GemmRate(int rows) {
@@ -185,13 +201,12 @@ class Bench {
     for (const int depth : {16, 512, 900}) {
       if (depth + kSteps >= info_.context_tokens) continue;
       Say("decode at depth " + std::to_string(depth));
-      MeasureBandwidth();
       engine::Request request;
       request.tokens = RandomTokens(depth, 2);
       request.max_new_tokens = kSteps + 1;
       request.stop_at_eos = false;
-      const double ms =
-          MedianMs([&] { return generator_.Generate(request).timings.decode_ms / kSteps; });
+      const double ms = MedianMsBesideBandwidth(
+          [&] { return generator_.Generate(request).timings.decode_ms / kSteps; });
       const double bytes =
           static_cast<double>(generator_.kv_bytes_per_token()) * (depth + kSteps / 2.0);
       const double bound = 1 / (WeightSeconds() + bytes / read_rate_);
@@ -221,8 +236,7 @@ class Bench {
         const bool deepest = cached == depth && suffix == 32;
         engine::Generation last;
         std::vector<double> speedups;
-        MeasureBandwidth();
-        const double ms = MedianMs([&] {
+        const double ms = MedianMsBesideBandwidth([&] {
           request.arm = engine::Arm::kRecycled;
           last = generator_.Generate(request);
           if (deepest) {
@@ -288,7 +302,6 @@ class Bench {
 
   void Restore(const cache::View& view, const Tokens& tokens) {
     Say("restore");
-    MeasureBandwidth();
     const cache::Plan plan = view.WalkPrefix({.tokens = tokens});
     model::KvBuffer buffer =
         generator_.language_model().NewBuffer(static_cast<int>(plan.CapacityNeeded()) + 1);
@@ -305,7 +318,7 @@ class Bench {
          {Case{"page cache", false, 1}, Case{"page cache", false, all}, Case{"cold disk", true, 1},
           Case{"cold disk", true, all}, Case{"page cache, read back", false, all}}) {
       double bytes = 0;
-      const double ms = MedianMs([&] {
+      const double ms = MedianMsBesideBandwidth([&] {
         if (at.cold) generator_.store()->DropFromPageCache(plan);
         const Stopwatch watch;
         bytes = static_cast<double>(generator_.store()->Restore(plan, target, at.threads).bytes);
