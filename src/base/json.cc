@@ -46,7 +46,7 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
 
 std::string NearMiss(std::string_view word, const std::vector<std::string>& allowed) {
   std::string best;
-  std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+  std::size_t best_distance = std::max<std::size_t>(2, word.size() / 2) + 1;
   for (const std::string& candidate : allowed) {
     const std::size_t distance = EditDistance(word, candidate);
     if (distance < best_distance && distance < candidate.size()) {

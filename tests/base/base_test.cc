@@ -124,8 +124,10 @@ TEST(JsonTest, CommentsAreAllowedAndMistakesNameThePlace) {
 
 TEST(JsonTest, NearMissesAreSuggestedAndFarOnesAreNot) {
   EXPECT_EQ(NearMiss("polices", {"policies", "match"}), "policies");
+  EXPECT_EQ(NearMiss("policy", {"policies", "match"}), "policies");
   EXPECT_EQ(NearMiss("tokne", {"whole", "token", "block"}), "token");
   EXPECT_EQ(NearMiss("zzz", {"whole", "token", "block"}), "");
+  EXPECT_EQ(NearMiss("anything", {"models", "seed", "threads"}), "");
 }
 
 TEST(ClockTest, TimestampsAreUtc) {

@@ -19,7 +19,7 @@ using Json = nlohmann::json;
 // One line of JSON; bytes that are not UTF-8 become U+FFFD.
 [[nodiscard]] std::string DumpLine(const Json& json);
 
-// The member of `allowed` that `word` was probably meant to be: at most two edits away, or a third
+// The member of `allowed` that `word` was probably meant to be: at most two edits away, or half
 // of its length. Empty when nothing is near.
 [[nodiscard]] std::string NearMiss(std::string_view word, const std::vector<std::string>& allowed);
 
