@@ -2,7 +2,7 @@
 # Sets up as quickstart.sh does, then runs every check; ctest comes last, so that its summary ends
 # the output. A check that fails doesn't stop the others, but the exit status tells.
 #
-#   scripts/test.sh                      all: 22 minutes on two cores, from nothing
+#   scripts/test.sh                      all: about 25 minutes on two cores, from nothing
 #   KVR_TEST_QUICK=1 scripts/test.sh     without sanitizers, coverage and clang-tidy
 #   scripts/test.sh -R Tokenizer         further arguments go to the last ctest
 #
@@ -106,7 +106,7 @@ if ((${#failed[@]} > 0)); then
 fi
 step "running all tests" ""
 status=0
-ctest --preset release --no-tests=error "$@" || status=1
+ctest --preset release --no-tests=error -j "$(jobs_at_once)" "$@" || status=1
 trap - EXIT # ctest's summary stays the last word
 if ((status == 0 && ${#failed[@]} == 0)); then exit 0; fi
 exit 1
