@@ -464,9 +464,9 @@ Table FidelityTable(const std::vector<Scope>& scopes) {
       "<workload <policy <match <codec cells compared exact_share:exact "
       "max_abs_logit_diff:max_abs_diff kl_mean:mean_KL kl_max:max_KL top1:top-1 "
       "output_cosine:cosine rouge_l:ROUGE-L",
-      "Recycled cells, hits and misses, against the baseline that ran before their prompt's. "
-      "exact: all "
-      "logits and tokens equal bit for bit. max abs diff: the greatest absolute difference "
+      "Recycled cells, hits and misses, against the baseline that ran before their prompt's "
+      "cells. exact: all logits and tokens equal bit for bit. max abs diff: the greatest absolute "
+      "difference "
       "of any logit. mean KL, top-1 (share of steps where both have the same most likely "
       "token), cosine and ROUGE-L: means over cells; KL in nats along the baseline's tokens.");
   ForEachGroup(scopes, [&](const Scope& scope, const Cohort& cohort, const Variant& variant,
@@ -574,6 +574,8 @@ Table ControlTable(const std::vector<Scope>& scopes) {
     for (const Prompt* prompt : prompts) {
       base.insert(base.end(), prompt->scheduled.begin(), prompt->scheduled.end());
     }
+    const Number prefill_noise = NoiseFloor(BaselineRuns(prompts, &Cell::prefill_ms));
+    const Number decode_noise = NoiseFloor(BaselineRuns(prompts, &Cell::DecodeMsPerToken));
     for (const Variant& variant : scope.variants) {
       const Cells cells = AllRecycledBy(prompts, variant);
       if (cells.empty()) continue;
@@ -600,12 +602,10 @@ Table ControlTable(const std::vector<Scope>& scopes) {
                  Count(std::ssize(cells)), Count(CountIf(cells, IsHit)),
                  Rate(CountIf(cells, HasSameTokens), CountIf(cells, IsCompared)),
                  Ms(MedianOf(base, &Cell::prefill_ms)), Ms(MedianOf(cells, &Cell::prefill_ms)),
-                 SignedPercent(difference(&Cell::prefill_ms)),
-                 Percent(NoiseFloor(BaselineRuns(prompts, &Cell::prefill_ms))),
+                 SignedPercent(difference(&Cell::prefill_ms)), Percent(prefill_noise),
                  Ms(MedianOf(base, &Cell::DecodeMsPerToken)),
                  Ms(MedianOf(cells, &Cell::DecodeMsPerToken)),
-                 SignedPercent(difference(&Cell::DecodeMsPerToken)),
-                 Percent(NoiseFloor(BaselineRuns(prompts, &Cell::DecodeMsPerToken))),
+                 SignedPercent(difference(&Cell::DecodeMsPerToken)), Percent(decode_noise),
                  Ms(MedianOf(cells, overhead)), Percent(MedianOf(cells, overhead_share))});
     }
   }

@@ -73,9 +73,9 @@ std::optional<Interval> BootstrapInterval(std::span<const double> clusters, Stat
 std::optional<double> NoiseFloor(std::span<const std::vector<double>> clusters, std::uint64_t seed,
                                  int resamples) {
   std::mt19937_64 random(seed);
-  std::vector<double> magnitudes;
+  std::vector<double> differences, magnitudes;
   for (int i = 0; i < resamples; ++i) {
-    std::vector<double> differences;
+    differences.clear();
     for (const std::vector<double>& runs : clusters) {
       if (runs.size() < 2) continue;
       const std::size_t one = DrawIndex(random, runs.size());

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <set>
 
@@ -375,13 +376,12 @@ class Sweep {
     for (const std::size_t prompt : ShuffledPrompts(&random)) {
       std::vector<Variant> variants = Variants(config_, round == 0);
       Shuffle(&variants, &random);
-      std::erase_if(variants, [&](const Variant& variant) {
-        return finished_.contains(CellKey(NewCell(prompt, round, variant)));
-      });
-      if (variants.empty()) continue;
-      const engine::Generation reference = Reference(prompt, round == 0);
+      std::optional<engine::Generation> reference;
       for (const Variant& variant : variants) {
-        RunCell(prompt, variant, reference, NewCell(prompt, round, variant));
+        const Cell cell = NewCell(prompt, round, variant);
+        if (finished_.contains(CellKey(cell))) continue;
+        if (!reference) reference = Reference(prompt, round == 0);
+        RunCell(prompt, variant, *reference, cell);
       }
     }
   }

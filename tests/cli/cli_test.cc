@@ -365,14 +365,24 @@ TEST_F(CliTest, ASweepMakesARunThatTheReportReads) {
   EXPECT_EQ(CountLines(ReadFile(run / "cells.jsonl")), 2u * 3 * (9 + 8));
   EXPECT_FALSE(fs::exists(run / "cache"));
   std::istringstream cells(ReadFile(run / "cells.jsonl"));
-  int hits = 0;
+  int hits = 0, baselines_first = 0;
+  std::string last_prompt;
   for (std::string line; std::getline(cells, line);) {
     const Json cell = Json::parse(line);
+    const std::string prompt = cell["model"].get<std::string>() + cell["prompt_id"].dump();
+    const bool scheduled = cell["arm"] == "baseline" && cell["schedule"] == "block";
+    // Baselines are compared too, and none has its place in the order.
+    if (scheduled) {
+      EXPECT_EQ(cell["fidelity"]["exact"], true) << line;
+    }
+    if (cell["repetition"] == 0 && prompt != last_prompt) baselines_first += scheduled;
+    last_prompt = prompt;
     if (cell["outcome"] != "hit" || !cell["exact_claimed"].get<bool>()) continue;
     ++hits;
     EXPECT_EQ(cell["fidelity"]["exact"], true) << line;
   }
   EXPECT_GT(hits, 10);
+  EXPECT_LT(baselines_first, 2 * 3);
   for (const char* format : {"table", "markdown", "csv", "latex", "json"}) {
     const Result report = Run({"report", run.string(), "--format", format});
     EXPECT_EQ(report.code, 0) << report.err;
