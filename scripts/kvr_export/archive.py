@@ -8,10 +8,10 @@ from typing import Callable
 
 import torch
 
-from . import models, tokenizer
+from . import models, seal, tokenizer
 from .sources import Source
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 LOGIT_TOLERANCE = 1e-3  # absolute, fp32 against fp32
 COSINE_FLOOR = 0.9999
 PARITY_TOKENS = 200
@@ -169,8 +169,10 @@ def fingerprint(module: torch.nn.Module, architecture: dict, words, precision: s
 
 
 def save(scripted: torch.jit.ScriptModule, path: Path, metadata: dict, words: bytes) -> None:
-    extra = {"metadata.json": json.dumps(metadata, indent=1), "tokenizer.model": words}
+    description = json.dumps(metadata, indent=1)
+    extra = {"metadata.json": description, "tokenizer.model": words}
     torch.jit.save(scripted, str(path), _extra_files=extra)
+    seal.seal(path, description.encode(), words)
 
 
 def tokenizer_parity(words) -> dict:

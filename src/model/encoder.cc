@@ -12,7 +12,7 @@ struct Encoder::Impl {
 
 Encoder::Encoder(const std::filesystem::path& path)
     : info_(ReadArchiveInfo(path, "encoder")),
-      impl_(std::make_unique<Impl>(Impl{LoadModule(path.string())})) {
+      impl_(std::make_unique<Impl>(Impl{LoadModule(info_)})) {
   TorchCall("cannot prepare " + path.string(), Error::Kind::kIncompatible, [&] {
     const c10::InferenceMode inference;
     return impl_->module.run_method("prepare", KernelsFor(info_) != kTorchKernels);

@@ -2,7 +2,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <caffe2/serialize/read_adapter_interface.h>
 #include <dlfcn.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/runtime/profiling_graph_executor_impl.h>
@@ -11,19 +10,14 @@
 #include <torch/version.h>
 
 #include <array>
-#include <atomic>
 #include <charconv>
-#include <cstring>
 #include <fstream>
-#include <future>
-#include <map>
 #include <set>
 #include <thread>
 #include <vector>
 
-#include "huge_pages.h"
+#include "archive_image.h"
 #include "kernels/kernels.h"
-#include "kvr/base/file.h"
 #include "torch_call.h"
 
 namespace kvr::model {
@@ -38,83 +32,6 @@ std::string CpuModel() {
   }
   return "unknown";
 }
-
-// An archive of which libtorch does not get to read the large records. The whole file is read into
-// one piece of memory, by all threads, while libtorch is still at the code; then Attach() puts the
-// records there in the place of libtorch's own memory for them, which nobody has touched.
-class Archive final : public caffe2::serialize::ReadAdapterInterface {
- public:
-  explicit Archive(const std::string& path)
-      : path_(path),
-        fd_(OpenForRead(path)),
-        size_(FileSize(fd_.get(), path)),
-        image_(HugePages(size_)) {
-    for (int i = 1; i < at::get_num_threads(); ++i) {
-      readers_.push_back(std::async(std::launch::async, [this] { ReadParts(); }));
-    }
-  }
-
-  [[nodiscard]] std::size_t size() const override { return size_; }
-
-  std::size_t read(std::uint64_t at, void* to, std::size_t count, const char*) const override {
-    constexpr std::size_t kLarge = std::size_t{1} << 17;
-    if (at >= size_) return 0;
-    count = std::min<std::size_t>(count, size_ - at);
-    if (count >= kLarge) {
-      records_[to] = {at, count};
-    } else {
-      Read(at, to, count);
-    }
-    return count;
-  }
-
-  void Attach(const torch::jit::Module& module) {
-    ReadParts();
-    for (std::future<void>& reader : readers_) reader.get();
-    std::size_t attached = 0;
-    for (const auto& [name, value] : module.named_attributes(/*recurse=*/true)) {
-      if (!value.isTensor()) continue;
-      at::Tensor tensor = value.toTensor();
-      const auto found = records_.find(tensor.storage().mutable_data());
-      if (tensor.numel() == 0 || found == records_.end()) continue;
-      TORCH_CHECK(tensor.is_contiguous() && tensor.storage_offset() == 0 &&
-                      tensor.nbytes() <= found->second.count && found->second.at % kLine == 0,
-                  name, ": not stored as a whole, from a multiple of ", kLine, " bytes on");
-      tensor.set_data(at::from_blob(
-          image_.get() + found->second.at, tensor.sizes(), [image = image_](void*) {},
-          tensor.options()));
-      ++attached;
-    }
-    TORCH_CHECK(attached >= records_.size(), "the archive has large records that are no weights");
-  }
-
- private:
-  static constexpr std::size_t kLine = 64;
-  struct Record {
-    std::uint64_t at;  // in the file
-    std::size_t count;
-  };
-
-  void ReadParts() {
-    constexpr std::size_t kPart = std::size_t{4} << 20;
-    for (std::size_t at; (at = next_.fetch_add(kPart)) < size_;) {
-      Read(at, image_.get() + at, std::min(kPart, size_ - at));
-    }
-  }
-
-  void Read(std::uint64_t at, void* to, std::size_t count) const {
-    iovec part{to, count};
-    ReadScattered(fd_.get(), at, {&part, 1}, path_);
-  }
-
-  const std::string path_;
-  const UniqueFd fd_;
-  const std::size_t size_;
-  const std::shared_ptr<std::byte> image_;
-  std::atomic<std::size_t> next_ = 0;
-  mutable std::map<const void*, Record> records_;
-  std::vector<std::future<void>> readers_;  // last: ends first
-};
 
 // From the driver itself: libtorch names devices only to those who build with CUDA's headers.
 std::string CudaName(int index) {
@@ -192,11 +109,15 @@ std::string KernelsFor(const ArchiveInfo& info) {
   return kernels != nullptr && fits ? kernels->name : kTorchKernels;
 }
 
-torch::jit::Module LoadModule(const std::string& path) {
+torch::jit::Module LoadModule(const ArchiveInfo& info) {
+  const std::string path = info.path.string();
   return TorchCall("cannot load " + path, Error::Kind::kCorrupt, [&] {
-    const auto archive = std::make_shared<Archive>(path);
-    torch::jit::Module module = torch::jit::load(archive, at::kCPU);
-    archive->Attach(module);
+    const auto image = std::make_shared<ArchiveImage>(path);
+    if (image->seal().image != info.image_digest) {
+      throw Corrupt(path + " was replaced while it was being loaded; run it again");
+    }
+    torch::jit::Module module = torch::jit::load(image, at::kCPU);
+    image->Attach(module);
     module.eval();
     return module;
   });

@@ -46,8 +46,9 @@ auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
   }
 }
 
-// Loads an archive's module on the CPU.
-torch::jit::Module LoadModule(const std::string& path);
+// Loads an archive's module on the CPU, from the very bytes that were checked. Throws kCorrupt where
+// they are not the ones that were sealed, or not the file's that `info` was read from.
+torch::jit::Module LoadModule(const ArchiveInfo& info);
 
 // "cpu", or for "cuda" and "cuda:N" the name with the device's own. Throws kInvalidInput for
 // another name, or a device that is not there.

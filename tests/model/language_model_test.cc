@@ -107,6 +107,17 @@ TEST_P(LanguageModelTest, TheProbeReportsWhatItTried) {
   EXPECT_EQ(probe.exact, probe.first_bad == 0);
 }
 
+TEST_P(LanguageModelTest, AnIdOutsideTheVocabularyIsRefused) {
+  LanguageModel model(TinyModel(GetParam()), {.block_tokens = 16});
+  KvBuffer buffer = model.NewBuffer(8);
+  std::string message;
+  for (const Token id : {model.info().vocab, -1}) {
+    KVR_EXPECT_ERROR((void)model.Prefill(Tokens{1, id, 2}, 0, buffer), kInvalidInput, message);
+    KVR_EXPECT_ERROR((void)model.Decode(id, 0, buffer), kInvalidInput, message);
+    EXPECT_NE(message.find(std::to_string(id)), std::string::npos) << message;
+  }
+}
+
 TEST(DeviceTest, ADeviceThatIsNotThereOrUnknownIsNamed) {
   SetUpRuntime(2);
   std::string message;
@@ -116,60 +127,6 @@ TEST(DeviceTest, ADeviceThatIsNotThereOrUnknownIsNamed) {
     EXPECT_NE(message.find("'" + std::string(device) + "'"), std::string::npos) << message;
   }
   EXPECT_EQ(LanguageModel(TinyModel("tiny-gpt2"), {}).device(), "cpu");
-}
-
-TEST(ArchiveTest, SaysWhatIsWrongWithAFile) {
-  SetUpRuntime(2);
-  const TempFolder folder;
-  std::string message;
-  KVR_EXPECT_ERROR((void)ReadArchiveInfo(folder.path() / "absent.pt"), kNotFound, message);
-  EXPECT_NE(message.find("export_model.py"), std::string::npos);
-  WriteAndRename(folder.path() / "text.pt", "this is no archive");
-  KVR_EXPECT_ERROR((void)ReadArchiveInfo(folder.path() / "text.pt"), kCorrupt, message);
-  KVR_EXPECT_ERROR(LanguageModel(TinyModel("tiny-bert"), {}), kIncompatible, message);
-  EXPECT_NE(message.find("encoder"), std::string::npos);
-  // Cut off: the directory at the end of the archive is gone.
-  const std::string whole = ReadFile(TinyModel("tiny-gpt2"));
-  for (const double part : {0.1, 0.5, 0.99}) {
-    const auto size = static_cast<std::size_t>(static_cast<double>(whole.size()) * part);
-    WriteAndRename(folder.path() / "cut.pt", whole.substr(0, size));
-    KVR_EXPECT_ERROR((void)ReadArchiveInfo(folder.path() / "cut.pt"), kCorrupt, message);
-  }
-}
-
-TEST(ArchiveTest, AnotherFormatVersionIsIncompatible) {
-  SetUpRuntime(2);
-  std::string bytes = ReadFile(TinyModel("tiny-gpt2"));
-  const std::string field = "\"format_version\": 2";
-  const std::size_t at = bytes.find(field);
-  ASSERT_NE(at, std::string::npos) << "extra files are stored uncompressed";
-  bytes[at + field.size() - 1] = '7';
-  const TempFolder folder;
-  WriteAndRename(folder.path() / "v7.pt", bytes);
-  std::string message;
-  KVR_EXPECT_ERROR((void)ReadArchiveInfo(folder.path() / "v7.pt"), kIncompatible, message);
-  EXPECT_NE(message.find("7"), std::string::npos) << message;
-}
-
-TEST(ArchiveTest, VerifyFindsAFlippedWeight) {
-  SetUpRuntime(2);
-  VerifyWeights(ReadArchiveInfo(TinyModel("tiny-gpt2")));
-  VerifyWeights(ReadArchiveInfo(TinyModel("tiny-bert")));
-  std::string bytes = ReadFile(TinyModel("tiny-gpt2"));
-  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 0x55);
-  const TempFolder folder;
-  WriteAndRename(folder.path() / "flipped.pt", bytes);
-  std::string message;
-  KVR_EXPECT_ERROR(VerifyWeights(ReadArchiveInfo(folder.path() / "flipped.pt")), kCorrupt, message);
-  EXPECT_NE(message.find("SHA-256"), std::string::npos);
-}
-
-TEST(ArchiveTest, RandomWeightsAreSaidToBe) {
-  SetUpRuntime(2);
-  EXPECT_TRUE(ReadArchiveInfo(TinyModel("tiny-random")).random_weights);
-  EXPECT_FALSE(ReadArchiveInfo(TinyModel("tiny-llama")).random_weights);
-  EXPECT_NE(ReadArchiveInfo(TinyModel("tiny-llama")).fingerprint,
-            ReadArchiveInfo(TinyModel("tiny-random")).fingerprint);
 }
 
 TEST(EncoderTest, EmbeddingsHaveUnitLengthAndDependOnTheText) {
