@@ -55,7 +55,7 @@ cache::CacheKey MakeCacheKey(const model::LanguageModel& language_model) {
                .kv_heads = static_cast<std::uint32_t>(archive.kv_heads),
                .head_dim = static_cast<std::uint32_t>(archive.head_dim)};
   key.block_tokens = static_cast<std::uint32_t>(language_model.block_tokens());
-  key.device = language_model.device();
+  key.device = language_model.device_description();
   key.cpu_model = runtime.cpu_model;
   key.instruction_set = runtime.instruction_set;
   key.threads = static_cast<std::uint32_t>(runtime.threads);

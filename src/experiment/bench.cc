@@ -56,7 +56,7 @@ class Bench {
              {{"name", info_.name},
               {"precision", info_.precision},
               {"fingerprint", info_.fingerprint},
-              {"device", generator_.language_model().device()},
+              {"device", generator_.language_model().device_description()},
               {"random_weights", info_.random_weights},
               {"parameters", info_.parameters},
               {"block_tokens", generator_.language_model().block_tokens()}}},

@@ -309,7 +309,7 @@ class Sweep {
         {"name", info.name},
         {"fingerprint", info.fingerprint},
         {"precision", info.precision},
-        {"device", generator_->language_model().device()},
+        {"device", generator_->language_model().device_description()},
         {"random_weights", info.random_weights},
         {"probe", {{"exact", probe.exact}, {"cuts", probe.cuts}, {"first_bad", probe.first_bad}}},
         {"kv_bytes_per_token", generator_->kv_bytes_per_token()},

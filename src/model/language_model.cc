@@ -17,10 +17,10 @@ struct LanguageModel::Impl {
 LanguageModel::LanguageModel(const std::filesystem::path& path, const LanguageModelOptions& options)
     : info_(ReadArchiveInfo(path, "language_model")),
       options_(options),
-      impl_(std::make_unique<Impl>(Impl{LoadModule(path.string())})) {
+      impl_(std::make_unique<Impl>(Impl{LoadModule(info_)})) {
   TorchCall("cannot prepare " + path.string(), Error::Kind::kIncompatible, [&] {
     const c10::InferenceMode inference;
-    device_ = DescribeDevice(options.device);
+    device_description_ = DescribeDevice(options.device);
     for (const auto& part :
          impl_->module.attr("layers").toModule().attr("0").toModule().children()) {
       if (!part.hasattr("panels")) continue;
@@ -54,6 +54,11 @@ std::vector<float> LanguageModel::Call(const char* method, std::span<const Token
   assert(!ids.empty() && past >= 0);
   assert(past + static_cast<int>(ids.size()) <= info_.context_tokens);
   assert(past + static_cast<int>(ids.size()) <= buffer.capacity_tokens());
+  for (const Token id : ids) {
+    if (id >= 0 && id < info_.vocab) continue;
+    throw InvalidInput("token id " + std::to_string(id) + ": the vocabulary of " + info_.name +
+                       " has " + std::to_string(info_.vocab) + " ids, from 0 on");
+  }
   return TorchCall("cannot run " + info_.path.string(), Error::Kind::kIncompatible, [&] {
     const c10::InferenceMode inference;
     const at::Tensor input = at::from_blob(const_cast<Token*>(ids.data()),

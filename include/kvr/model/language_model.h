@@ -48,8 +48,10 @@ class LanguageModel {
   // The linear layers of one transformer layer, and the output head.
   [[nodiscard]] const std::vector<LinearShape>& layer_shapes() const { return layer_shapes_; }
   [[nodiscard]] LinearShape head_shape() const { return {info_.vocab, info_.width}; }
-  // "cpu", or a device's name with what it is: "cuda: NVIDIA H200".
-  [[nodiscard]] const std::string& device() const { return device_; }
+  // The device's name, as the options give it: "cpu", "cuda", "cuda:1".
+  [[nodiscard]] const std::string& device() const { return options_.device; }
+  // The name with what it is: "cpu", "cuda: NVIDIA H200". Cache keys and reports hold this.
+  [[nodiscard]] const std::string& device_description() const { return device_description_; }
   // What computes: the program's own kernels, "avx512_1" or "avx2_1" (the version of
   // their arithmetic), or "torch".
   [[nodiscard]] const std::string& kernel_path() const { return kernel_path_; }
@@ -59,7 +61,8 @@ class LanguageModel {
 
   // Computes positions past..past+ids.size()-1 over the keys and values below `past`, writes
   // theirs, and returns the last token's logits [vocab]. One call is one piece, whatever its
-  // length: the schedule is the caller's. REQUIRES: ids is not empty; the buffer reaches the block
+  // length: the schedule is the caller's. Throws kInvalidInput for an id outside the vocabulary.
+  // REQUIRES: ids is not empty; the buffer reaches the block
   // edge behind the last token and is finite there; the last position lies inside the context.
   std::vector<float> Prefill(std::span<const Token> ids, int past, KvBuffer& buffer);
 
@@ -84,7 +87,7 @@ class LanguageModel {
   LanguageModelOptions options_;
   std::unique_ptr<Impl> impl_;
   std::vector<LinearShape> layer_shapes_;
-  std::string kernel_path_, device_;
+  std::string kernel_path_, device_description_;
 };
 
 }  // namespace kvr::model
