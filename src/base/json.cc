@@ -2,18 +2,66 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
 
 namespace kvr {
 
+namespace {
+
+// Refuses what nobody writes on purpose: nesting so deep that taking it apart again would need more
+// stack than there is, and a key twice in one object, of which only one would count.
+class Strict {
+ public:
+  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
+    constexpr int kDeepest = 64;
+    if (depth > kDeepest) {
+      throw InvalidInput("nested more than " + std::to_string(kDeepest) + " deep");
+    }
+    if (event == Json::parse_event_t::object_start) {
+      keys_.emplace_back();
+    } else if (event == Json::parse_event_t::object_end) {
+      keys_.pop_back();
+    } else if (event == Json::parse_event_t::key) {
+      const auto& key = parsed.get_ref<const std::string&>();
+      if (!keys_.back().insert(key).second) {
+        throw InvalidInput("the key \"" + Shortened(key, 40) + "\" is there twice");
+      }
+    }
+    return true;
+  }
+
+ private:
+  std::vector<std::set<std::string>> keys_;  // of the objects that are open
+};
+
+// The parser's message without the text that it last read: that may be a whole prompt.
+std::string WithoutLastRead(const std::string& message) {
+  return Shortened(message.substr(0, message.find("; last read")), 200);
+}
+
+}  // namespace
+
 Json ParseJson(std::string_view text, const std::string& where) {
   try {
-    return Json::parse(text, nullptr, /*allow_exceptions=*/true, /*ignore_comments=*/true);
+    return Json::parse(text, Strict(), /*allow_exceptions=*/true, /*ignore_comments=*/true);
   } catch (const Json::exception& error) {
-    throw InvalidInput(where + ": not valid JSON: " + error.what());
+    throw InvalidInput(where + ": not valid JSON: " + WithoutLastRead(error.what()));
+  } catch (const Error& error) {
+    throw InvalidInput(where + ": " + error.what());
   }
+}
+
+std::string Shortened(std::string_view text, std::size_t most) {
+  std::string out;
+  for (const char c : text) {
+    if (out.size() >= most && (static_cast<unsigned char>(c) & 0xC0) != 0x80) return out + "...";
+    const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
+    out += control ? ' ' : c;
+  }
+  return out;
 }
 
 Json ReadJsonFile(const std::filesystem::path& path) {

@@ -122,6 +122,27 @@ TEST(JsonTest, CommentsAreAllowedAndMistakesNameThePlace) {
   EXPECT_NE(message.find("line 1"), std::string::npos);
 }
 
+TEST(JsonTest, DeepNestingAndKeysTwiceAreRefused) {
+  std::string message;
+  (void)ParseJson(std::string(60, '[') + std::string(60, ']'), "here");
+  for (const char* open : {"[", "{\"a\":"}) {
+    std::string deep;
+    for (int i = 0; i < 100000; ++i) deep += open;
+    KVR_EXPECT_ERROR((void)ParseJson(deep, "here"), kInvalidInput, message);
+    EXPECT_NE(message.find("here: nested"), std::string::npos) << message;
+  }
+  KVR_EXPECT_ERROR((void)ParseJson(R"({"a": {"b": 1, "c": 2, "b": 3}})", "here"), kInvalidInput,
+                   message);
+  EXPECT_NE(message.find("\"b\" is there twice"), std::string::npos) << message;
+  EXPECT_EQ(ParseJson(R"([{"b": 1}, {"b": {"b": 2}}])", "here")[1]["b"]["b"], 2);
+}
+
+TEST(JsonTest, AnErrorDoesNotRepeatTheText) {
+  std::string message;
+  KVR_EXPECT_ERROR((void)ParseJson("{\"text\": \"secret secret", "here"), kInvalidInput, message);
+  EXPECT_EQ(message.find("secret"), std::string::npos) << message;
+}
+
 TEST(JsonTest, NearMissesAreSuggestedAndFarOnesAreNot) {
   EXPECT_EQ(NearMiss("polices", {"policies", "match"}), "policies");
   EXPECT_EQ(NearMiss("policy", {"policies", "match"}), "policies");
