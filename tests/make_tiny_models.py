@@ -123,6 +123,15 @@ def main() -> None:
     ))
     export(path, "tiny-random", random_weights=True, seed=7)
 
+    # A network with more rows than its tokenizer has ids, as some are padded for speed.
+    path = folder("padded")
+    vocab = byte_bpe(path, 400)
+    write_config(path, transformers.GPT2Config(
+        vocab_size=vocab + 400, n_positions=96, n_embd=64, n_layer=1, n_head=4,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+    ))
+    export(path, "tiny-padded", random_weights=True, seed=8)
+
     path = folder("bert")
     vocab = word_pieces(path)
     config = transformers.BertConfig(

@@ -28,6 +28,8 @@ void CatchInterrupts() {
 
 bool Interrupted() { return interrupted != 0; }
 
+void ForgetInterrupt() { interrupted = 0; }
+
 void ThrowIfInterrupted() {
   if (Interrupted()) throw Error(Error::Kind::kInterrupted, "interrupted");
 }

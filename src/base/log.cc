@@ -3,6 +3,8 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <cstdlib>
+
 #include "kvr/base/error.h"
 
 namespace kvr {
@@ -13,7 +15,11 @@ void SetUpLogging(const std::string& level) {
     throw InvalidInput("log level: found '" + level +
                        "', expected trace, debug, info, warning, error or off");
   }
-  spdlog::set_default_logger(spdlog::stderr_color_st("kvr"));
+  // https://no-color.org: set and not empty.
+  const char* const no_color = std::getenv("NO_COLOR");
+  const bool plain = no_color != nullptr && *no_color != '\0';
+  spdlog::set_default_logger(spdlog::stderr_color_st(
+      "kvr", plain ? spdlog::color_mode::never : spdlog::color_mode::automatic));
   spdlog::set_pattern("%^%l%$: %v");
   spdlog::set_level(parsed);
 }

@@ -9,6 +9,7 @@
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
+#include "kvr/base/interrupt.h"
 #include "kvr/experiment/bench_cases.h"
 #include "kvr/model/runtime.h"
 
@@ -86,6 +87,7 @@ void Run(const Options& options) {
   engine::Generator generator = options.model.Load(/*needs_encoder=*/true);
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
   const auto progress = [&](const std::string& what) {
+    ThrowIfInterrupted();
     std::cerr << (terminal ? "\r\033[K" : "") << "measuring: " << what << (terminal ? "" : "\n")
               << std::flush;
   };

@@ -7,15 +7,57 @@
 #include <exception>
 #include <iostream>
 #include <new>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "commands.h"
 #include "kvr/base/error.h"
 #include "kvr/base/interrupt.h"
+#include "kvr/base/json.h"
 #include "kvr/base/log.h"
+#include "kvr/base/process.h"
 
 namespace kvr::cli {
+
+namespace {
+
+// CLI11 takes "[a, b]" for a list wherever several values may stand. So that a text in brackets
+// stays one, a mark goes behind it before the parse, and off it again where it is read.
+constexpr char kMark = '\x1f';
+
+std::vector<std::string> Marked(int argc, char** argv) {
+  std::vector<std::string> args(argv + std::min(argc, 1), argv + argc);
+  for (std::string& arg : args) {
+    const std::size_t last = arg.find_last_not_of(kMark);
+    if (arg.starts_with('[') && arg[last] == ']') arg += kMark;
+  }
+  return args;
+}
+
+void UnmarkIn(CLI::App& app) {
+  const CLI::Validator unmark(
+      [](std::string& text) {
+        const std::size_t last = text.find_last_not_of(kMark);
+        if (text.starts_with('[') && text[last] == ']' && last + 1 < text.size()) text.pop_back();
+        return std::string();
+      },
+      "", "unmark");
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_items_expected_max() > 0) option->transform(unmark);
+  }
+  for (CLI::App* subcommand : app.get_subcommands([](CLI::App*) { return true; })) {
+    UnmarkIn(*subcommand);
+  }
+}
+
+// CLI11's message, which repeats arguments: those may be long texts.
+std::string FailureMessage(const CLI::App* app, const CLI::Error& error) {
+  return "kvr: " + Shortened(error.what(), 300) + "\nRun " + app->get_name() +
+         " --help for more information.\n";
+}
+
+}  // namespace
 
 int Main(int argc, char** argv) {
   CLI::App app{
@@ -34,8 +76,8 @@ int Main(int argc, char** argv) {
   app.add_flag("--debug", debug, "Let an error end the program where it arises (for a debugger)");
   app.footer(
       "Examples:\n"
-      "  kvr cache add 'You are a helpful librarian.'\n"
-      "  kvr run 'You are a helpful librarian. Where are the maps?'\n"
+      "  kvr run --prompt-file configs/prompts/library.txt --template chat --save\n"
+      "  kvr run --prompt-file configs/prompts/library_2.txt --template chat\n"
       "  kvr sweep configs/paper.json && kvr report results/paper/latest\n"
       "Each subcommand has --help with examples of its own.");
   app.parse_complete_callback([&] {
@@ -50,19 +92,27 @@ int Main(int argc, char** argv) {
   AddTokenize(app);
   AddBench(app);
 
+  app.failure_message(FailureMessage);
+  UnmarkIn(app);
+
   const auto report = [](const std::string& message) {
+    std::cout.exceptions(std::ios::goodbit);
     std::cout.flush();
     std::cerr << "kvr: " << message << "\n";
   };
   const auto run = [&] {
+    PrepareProcess();
+    std::cout.exceptions(std::ios::badbit | std::ios::failbit);  // the first lost byte ends it
+    int status = 0;
     try {
-      app.parse(argc, argv);
+      std::vector<std::string> args = Marked(argc, argv);
+      std::ranges::reverse(args);  // as CLI11 wants them
+      app.parse(std::move(args));
     } catch (const CLI::ParseError& error) {
-      return app.exit(error) == 0 ? 0 : 2;
+      status = app.exit(error) == 0 ? 0 : 2;
     }
     std::cout.flush();
-    if (!std::cout) throw Error(Error::Kind::kIo, "cannot write to standard output");
-    return 0;
+    return status;
   };
   // An error that nobody catches ends the program with its stack as it is.
   if (debug) return run();
@@ -71,6 +121,9 @@ int Main(int argc, char** argv) {
   } catch (const Error& error) {
     report(error.what());
     return error.exit_code();
+  } catch (const std::ios_base::failure&) {
+    report("cannot write to standard output");
+    return 4;
   } catch (const std::bad_alloc&) {
     report("out of memory");
     return 4;

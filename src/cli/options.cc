@@ -1,24 +1,33 @@
+#include <poll.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <iostream>
-#include <iterator>
 #include <sstream>
 
 #include "commands.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
+#include "kvr/base/interrupt.h"
 #include "kvr/model/runtime.h"
 #include "kvr/text/utf8.h"
 
 namespace kvr::cli {
 
 void ModelOptions::AddTo(CLI::App* command, bool with_cache) {
-  command->add_option("-m,--model", model, "Language model archive")->capture_default_str();
+  const CLI::Validator not_empty(
+      [](const std::string& path) {
+        return path.empty() ? std::string("an empty path names nothing") : std::string();
+      },
+      "", "not empty");
+  command->add_option("-m,--model", model, "Language model archive")
+      ->capture_default_str()
+      ->check(not_empty);
   command->add_option("--threads", threads, "Compute threads (0: physical cores)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
@@ -28,7 +37,9 @@ void ModelOptions::AddTo(CLI::App* command, bool with_cache) {
   command->add_option(
       "-e,--encoder", encoder,
       std::string("Sentence encoder archive (default: ") + kDefaultEncoder + " if it is there)");
-  command->add_option("-c,--cache", cache_dir, "Cache folder")->capture_default_str();
+  command->add_option("-c,--cache", cache_dir, "Cache folder")
+      ->capture_default_str()
+      ->check(not_empty);
   command->add_option("--block-tokens", block_tokens, "Unit of prefill and storage")
       ->capture_default_str()
       ->check(CLI::Range(4, 4096));
@@ -60,9 +71,19 @@ engine::Generator ModelOptions::Load(bool needs_encoder) const {
 }
 
 std::string ReadStdin() {
-  std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-  if (std::cin.bad()) throw Error(Error::Kind::kIo, "cannot read standard input");
-  return text;
+  constexpr int kWaitMs = 200;  // between looks at whether the user wants to stop
+  std::string text;
+  std::array<char, 1 << 16> part;
+  for (;;) {
+    ThrowIfInterrupted();
+    pollfd ready{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    if (::poll(&ready, 1, kWaitMs) <= 0) continue;
+    const ssize_t count = ::read(STDIN_FILENO, part.data(), part.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw IoError("cannot read standard input", errno);
+    if (count == 0) return text;
+    text.append(part.data(), static_cast<std::size_t>(count));
+  }
 }
 
 std::string Sanitize(std::string_view text, const std::string& where) {
@@ -85,7 +106,7 @@ std::vector<BatchLine> ReadBatch(const std::string& path) {
     const Json json = ParseJson(Sanitize(line, where), where);
     if (!json.is_object() || !json.contains("text") || !json["text"].is_string()) {
       throw InvalidInput(where + ": expected an object with a string \"text\", found " +
-                         DumpLine(json).substr(0, 80));
+                         Shortened(DumpLine(json), 60));
     }
     std::string id = std::to_string(number);
     if (json.contains("id"))

@@ -6,6 +6,7 @@
 #include "commands.h"
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
+#include "kvr/base/file.h"
 #include "kvr/base/interrupt.h"
 #include "kvr/engine/prompt.h"
 #include "kvr/experiment/fidelity.h"
@@ -17,6 +18,8 @@ namespace {
 struct Options {
   ModelOptions model;
   std::string prompt;
+  bool has_prompt = false;
+  std::string prompt_file;
   std::string batch;
   std::string arm = "both";
   std::string policy = "prefix";
@@ -110,8 +113,13 @@ class Runner {
       ThrowIfInterrupted();
       const engine::Arm arm = arms_[i];
       const engine::Request& request = requests[i];
-      const bool stream = !options_.json && !batch;
-      generations.push_back(stream ? Stream(request) : generator_.Generate(request));
+      const bool shown = !options_.json && !batch;
+      if (shown && i == 0) {
+        generations.push_back(Stream(request));
+      } else {
+        generations.push_back(generator_.Generate(request));
+      }
+      if (shown && i > 0) PrintSecond(generations[0], generations[1]);
       result["arms"].push_back(GenerationJson(generator_, generations.back(), arm));
     }
     if (generations.size() == 2) {
@@ -169,17 +177,36 @@ class Runner {
   engine::Generation Stream(engine::Request request) {
     const bool terminal = ::isatty(STDOUT_FILENO) == 1;
     text::StreamDecoder decoder(generator_.tokenizer());
-    bool first = true;
+    std::cout << "--- " << engine::ToString(request.arm) << " ---\n";
     request.on_token = [&](Token token) {
-      if (first) std::cout << "--- " << engine::ToString(request.arm) << " ---\n";
-      first = false;
       std::cout << decoder.Push(token);
       if (terminal) std::cout.flush();
-      ThrowIfInterrupted();
     };
     engine::Generation generation = generator_.Generate(request);
-    std::cout << decoder.Flush() << "\n";
+    std::cout << decoder.Flush() << Ending(generation) << "\n";
     return generation;
+  }
+
+  // What follows a reply's text: its end, where the model ended it, and that there was none.
+  std::string Ending(const engine::Generation& generation) const {
+    if (!generation.ended) return "";
+    const bool empty = generator_.Text(generation.tokens).empty();
+    if (!empty) return "\n[end of text]";
+    std::string advice = "--ignore-eos goes on";
+    if (options_.chat_template == "raw" && generator_.chat_template()) {
+      advice += ", --template chat asks for a reply";
+    }
+    return "(an empty reply: the model ended its text at once; " + advice + ")\n[end of text]";
+  }
+
+  void PrintSecond(const engine::Generation& first, const engine::Generation& second) {
+    std::cout << "--- recycled ---\n";
+    if (second.tokens == first.tokens) {
+      std::cout << "(the same " << second.tokens.size()
+                << (second.tokens.size() == 1 ? " token)\n" : " tokens)\n");
+    } else {
+      std::cout << generator_.Text(second.tokens) << Ending(second) << "\n";
+    }
   }
 
   // The prompt with its reply becomes an entry. Where the prompt's beginning was cut off, what the
@@ -226,18 +253,48 @@ class Runner {
     }
     std::cout << (batch ? "" : "\n") << AlignColumns(rows) << "(times in ms)\n";
     if (result.contains("fidelity")) {
-      const Json& fidelity = result["fidelity"];
-      const double base = result["arms"][0]["ttft_ms"], recycled = result["arms"][1]["ttft_ms"];
-      std::cout << "TTFT speedup " << Fixed(base / recycled, 2) << ", output "
-                << (fidelity["exact"].get<bool>() ? "equal bit for bit" : "differs")
-                << ", max |logit difference| "
-                << Fixed(fidelity["max_abs_logit_diff"].get<double>(), 6) << ", mean KL "
-                << Fixed(fidelity["kl_mean"].get<double>(), 6);
-      if (!fidelity["first_divergence"].is_null()) {
-        std::cout << ", first different token " << DumpLine(fidelity["first_divergence"]);
-      }
+      PrintGain(result);
+      PrintFidelity(result["fidelity"]);
+    }
+  }
+
+  // What recycling gained, as a sentence.
+  void PrintGain(const Json& result) const {
+    const Json &baseline = result["arms"][0], &recycled = result["arms"][1];
+    const double before = baseline["ttft_ms"], after = recycled["ttft_ms"];
+    const double looking = recycled["embed_ms"].get<double>() + recycled["lookup_ms"].get<double>();
+    if (recycled["outcome"] == "hit") {
+      std::cout << "recycled " << recycled["reuse_depth"] << " of " << result["prompt_tokens"]
+                << " prompt tokens: first token after " << Fixed(after, 1) << " ms instead of "
+                << Fixed(before, 1) << ", " << Fixed(before / after, 2)
+                << " times as fast; the whole reply "
+                << Fixed(baseline["total_ms"].get<double>() / recycled["total_ms"].get<double>(), 2)
+                << " times\n";
+    } else if (recycled["outcome"] == "miss") {
+      std::cout << "nothing recycled: "
+                << (recycled["limited_by"] == "no_candidate"
+                        ? "no cached prompt begins like this one"
+                        : recycled["limited_by"].get<std::string>())
+                << "; looking took " << Fixed(looking, 1) << " ms ("
+                << Fixed(100 * looking / before, 1) << " % of the first token's)";
+      if (!options_.save)
+        std::cout << ". --save caches this prompt for the next that begins like it";
       std::cout << "\n";
     }
+  }
+
+  static void PrintFidelity(const Json& fidelity) {
+    if (fidelity["exact"].get<bool>()) {
+      std::cout << "output equal to the baseline's bit for bit\n";
+      return;
+    }
+    std::cout << "output differs: max |logit difference| "
+              << Fixed(fidelity["max_abs_logit_diff"].get<double>(), 6) << ", mean KL "
+              << Fixed(fidelity["kl_mean"].get<double>(), 6);
+    if (!fidelity["first_divergence"].is_null()) {
+      std::cout << ", first different token " << DumpLine(fidelity["first_divergence"]);
+    }
+    std::cout << "\n";
   }
 
   static void PrintSaved(const Json& save) {
@@ -252,18 +309,27 @@ class Runner {
   std::vector<engine::Arm> arms_;
 };
 
+std::vector<BatchLine> Prompts(const Options& options) {
+  const int given = (options.has_prompt ? 1 : 0) + (options.prompt_file.empty() ? 0 : 1) +
+                    (options.batch.empty() ? 0 : 1);
+  if (given != 1) {
+    throw InvalidInput("give a prompt, --prompt-file or --batch, one of them; found " +
+                       std::to_string(given));
+  }
+  if (!options.batch.empty()) return ReadBatch(options.batch);
+  BatchLine line{"1", options.prompt};
+  if (!options.prompt_file.empty()) {
+    line = {options.prompt_file, ReadFile(options.prompt_file)};
+  } else if (options.prompt == "-") {
+    line.text = ReadStdin();
+  }
+  if (line.text.empty()) throw InvalidInput("the prompt is empty: at least one token is needed");
+  return {line};
+}
+
 void Run(const Options& options) {
   options.sampling.Check();
-  if (options.prompt.empty() == options.batch.empty()) {
-    throw InvalidInput(options.batch.empty() ? "the prompt is empty: at least one token is needed"
-                                             : "give a prompt or --batch, not both");
-  }
-  std::vector<BatchLine> lines;
-  if (!options.batch.empty()) {
-    lines = ReadBatch(options.batch);
-  } else {
-    lines.push_back({"1", options.prompt == "-" ? ReadStdin() : options.prompt});
-  }
+  const std::vector<BatchLine> lines = Prompts(options);
   const bool embedding = options.policy == "embedding" || options.save;
   engine::Generator generator = options.model.Load(embedding);
   if (options.policy == "embedding" && generator.encoder() == nullptr) {
@@ -271,7 +337,16 @@ void Run(const Options& options) {
                        kDefaultEncoder + "; give --encoder FILE");
   }
   Runner runner(options, generator);
-  for (const BatchLine& line : lines) runner.Run(line, !options.batch.empty());
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    try {
+      runner.Run(lines[i], !options.batch.empty());
+    } catch (const Error& error) {
+      if (options.batch.empty() || error.kind() == Error::Kind::kInterrupted) throw;
+      throw Error(error.kind(), "prompt " + Shortened(lines[i].id, 60) + ": " + error.what() +
+                                    " (" + std::to_string(i) + " of " +
+                                    std::to_string(lines.size()) + " were answered before it)");
+    }
+  }
 }
 
 }  // namespace
@@ -281,7 +356,9 @@ void AddRun(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   options->model.AddTo(command, true);
   options->model.AddCodecTo(command);
-  command->add_option("prompt", options->prompt, "The prompt; - is standard input");
+  CLI::Option* const prompt =
+      command->add_option("prompt", options->prompt, "The prompt; - is standard input");
+  command->add_option("-f,--prompt-file", options->prompt_file, "The prompt is this file's text");
   command->add_option("--batch", options->batch, "Lines of {\"id\": ..., \"text\": ...}, or -");
   command->add_option("--arm", options->arm, "baseline, recycled or both")
       ->capture_default_str()
@@ -317,12 +394,18 @@ void AddRun(CLI::App& app) {
   command->add_flag("--json", options->json, "One JSON line for each prompt");
   command->footer(
       "Examples:\n"
-      "  kvr run 'The capital of France is' --max-new-tokens 8\n"
+      "  kvr run --prompt-file configs/prompts/library.txt --template chat --save\n"
+      "  kvr run --prompt-file configs/prompts/library_2.txt --template chat\n"
+      "      (begins like the first: its keys and values are recycled)\n"
+      "  kvr run 'The capital of France is' --max-new-tokens 8 --ignore-eos\n"
       "  kvr run - --policy embedding --match whole < prompt.txt\n"
       "  kvr run --batch prompts.jsonl --json --arm recycled\n"
       "  kvr run 'You are a helpful librarian. Where are the maps?' --codec int8\n"
       "  kvr run 'Hello!' --template chat --save --temperature 0.7 --seed 1");
-  command->callback([options] { Run(*options); });
+  command->callback([options, prompt] {
+    options->has_prompt = prompt->count() > 0;
+    Run(*options);
+  });
 }
 
 }  // namespace kvr::cli

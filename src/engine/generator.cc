@@ -5,6 +5,7 @@
 
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
+#include "kvr/base/interrupt.h"
 #include "kvr/model/runtime.h"
 #include "kvr/text/utf8.h"
 
@@ -136,6 +137,7 @@ std::vector<float> Generator::Prefill(std::span<const Token> tokens, std::size_t
   const std::size_t piece = free_piece > 0 ? static_cast<std::size_t>(free_piece) : PieceTokens();
   std::vector<float> logits;
   while (start < tokens.size()) {
+    ThrowIfInterrupted();
     // A piece no longer than a block ends at the block's edge.
     const std::size_t most = free_piece == 0 && piece == block ? block - start % block : piece;
     const std::size_t end = std::min(start + most, tokens.size());
@@ -229,9 +231,15 @@ Generation Generator::Generate(const Request& request) {
   }
 
   Timings& timings = generation.timings;
+  // A network's vocabulary may be padded; what no tokenizer id stands for is never drawn.
+  const auto drawable = [&](const std::vector<float>& logits) {
+    const auto ids = static_cast<std::size_t>(tokenizer_.vocab_size());
+    return std::span<const float>(logits).first(std::min(ids, logits.size()));
+  };
   const auto keep = [&](std::vector<float>& logits) {
     const std::size_t at = generation.tokens.size();
-    const Token token = at < request.forced.size() ? request.forced[at] : sampler.Pick(logits);
+    const Token token =
+        at < request.forced.size() ? request.forced[at] : sampler.Pick(drawable(logits));
     generation.tokens.push_back(token);
     if (request.keep_logits) generation.logits.push_back(std::move(logits));
     return token;
@@ -258,6 +266,7 @@ Generation Generator::Generate(const Request& request) {
 
   std::size_t past = count;
   while (!(generation.ended = ended(token)) && static_cast<int>(generation.tokens.size()) < limit) {
+    ThrowIfInterrupted();
     Stopwatch step;
     logits = model_.Decode(token, static_cast<int>(past++), buffer_);
     token = keep(logits);
@@ -287,7 +296,6 @@ SaveResult Generator::Save(Tokens tokens, cache::Codec codec) {
 
 SaveResult Generator::SaveEntry(cache::NewEntry entry, cache::Codec codec) {
   assert(store(codec) != nullptr);
-  Stopwatch watch;
   SaveResult result;
   if (entry.tokens.empty()) throw InvalidInput("an empty prompt can't be cached");
   if (static_cast<int>(entry.tokens.size()) > info().context_tokens) {
@@ -310,10 +318,10 @@ SaveResult Generator::SaveEntry(cache::NewEntry entry, cache::Codec codec) {
     start = start / block * block;
   }
   resident_.resize(start);  // what follows is about to be overwritten
-  (void)PieceTokens();      // may probe
-  Stopwatch prefill;
+  (void)PieceTokens();      // may probe, which belongs on no clock
+  Stopwatch watch;
   Prefill(entry.tokens, start, 0);
-  result.prefill_ms = prefill.ElapsedMs();
+  result.prefill_ms = watch.LapMs();
   result.prefilled = static_cast<int>(entry.tokens.size() - start);
   resident_ = entry.tokens;
   if (encoder_ != nullptr && !entry.text.empty()) {
@@ -326,7 +334,7 @@ SaveResult Generator::SaveEntry(cache::NewEntry entry, cache::Codec codec) {
   result.tokens = static_cast<int>(entry.tokens.size());
   buffer_.Download(0, result.tokens);
   result.put = store(codec)->Put(entry, BufferView(), static_cast<std::uint32_t>(result.tokens));
-  result.save_ms = watch.ElapsedMs();
+  result.save_ms = watch.LapMs();
   return result;
 }
 

@@ -139,6 +139,24 @@ void CheckRecords(const std::optional<Seal>& seal, const std::string& metadata,
                 " is damaged; export the model again");
 }
 
+// What the exporter reads is easily taken for what it writes.
+void RefuseSources(const std::filesystem::path& path) {
+  std::string what;
+  if (std::filesystem::is_directory(path)) {
+    what = "a folder";
+  } else {
+    const UniqueFd fd = OpenForRead(path);
+    std::string magic(std::min<std::uint64_t>(4, FileSize(fd.get(), path)), '\0');
+    iovec part{magic.data(), magic.size()};
+    ReadScattered(fd.get(), 0, {&part, 1}, path);
+    if (magic == "GGUF") what = "a GGUF file";
+  }
+  if (what.empty()) return;
+  throw Incompatible(path.string() + " is " + what +
+                     ", not an archive; make one of it: .venv/bin/python scripts/export_model.py " +
+                     path.string() + " --out models/NAME.pt");
+}
+
 }  // namespace
 
 ArchiveInfo ReadArchiveInfo(const std::filesystem::path& path) {
@@ -146,6 +164,7 @@ ArchiveInfo ReadArchiveInfo(const std::filesystem::path& path) {
     throw NotFound("no model archive at " + path.string() +
                    "; scripts/get_models.py and scripts/export_model.py make one");
   }
+  RefuseSources(path);
   const std::string what = path.string() + " is not a model archive of this program";
   ArchiveInfo info;
   info.path = path;

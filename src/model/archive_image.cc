@@ -12,6 +12,7 @@
 #include "huge_pages.h"
 #include "kvr/base/error.h"
 #include "kvr/base/hash.h"
+#include "kvr/base/interrupt.h"
 
 namespace kvr::model {
 
@@ -39,6 +40,7 @@ std::string ReadAndHash(const UniqueFd& fd, const std::filesystem::path& path, s
   std::atomic<std::size_t> next = 0;
   const auto read_parts = [&] {
     for (std::size_t i; (i = next.fetch_add(1)) < digests.size();) {
+      ThrowIfInterrupted();
       const std::size_t at = i * kPart, count = std::min(kPart, hashed - at);
       Xxh3 digest;
       for (std::size_t end = at + count, from = at; from < end; from += kCached) {

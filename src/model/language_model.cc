@@ -6,6 +6,7 @@
 #include <random>
 
 #include "kv_tensors.h"
+#include "kvr/base/interrupt.h"
 #include "torch_call.h"
 
 namespace kvr::model {
@@ -114,6 +115,7 @@ Probe LanguageModel::RunProbe() {
     if (depth >= length) break;
     const int restart = past + depth;
     if (restart <= begin) continue;  // no cut
+    ThrowIfInterrupted();
     ++probe.cuts;
     cut.CopyFrom(whole, restart);
     const std::vector<float> logits =

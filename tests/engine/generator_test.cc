@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <csignal>
 #include <fstream>
 #include <map>
 #include <random>
 
 #include "kvr/base/file.h"
+#include "kvr/base/interrupt.h"
 #include "kvr/engine/prompt.h"
 #include "kvr/model/runtime.h"
 #include "testing.h"
@@ -126,6 +128,27 @@ INSTANTIATE_TEST_SUITE_P(Families, GeneratorTest,
                                            Where{"Gpt2Cuda", "tiny-gpt2", "cuda"},
                                            Where{"LlamaCuda", "tiny-llama", "cuda"}),
                          [](const auto& which) { return which.param.name; });
+
+TEST_P(GeneratorTest, AnInterruptEndsDecodingAndSavingWithinAStep) {
+  CatchInterrupts();
+  const std::string text = RandomText(40, 5);
+  std::string message;
+  int tokens = 0;
+  Request request{.text = text,
+                  .tokens = generator_->tokenizer().Encode(text),
+                  .max_new_tokens = 30,
+                  .stop_at_eos = false};
+  request.on_token = [&](Token) {
+    if (++tokens == 3) (void)std::raise(SIGINT);
+  };
+  KVR_EXPECT_ERROR((void)generator_->Generate(request), kInterrupted, message);
+  EXPECT_EQ(tokens, 3);
+  generator_->ForgetBuffer();
+  KVR_EXPECT_ERROR((void)generator_->Save(text), kInterrupted, message);
+  ForgetInterrupt();
+  EXPECT_TRUE(generator_->store()->List().empty());
+  (void)generator_->Save(text);
+}
 
 TEST_P(GeneratorTest, RecycledEqualsBaselineAtEveryDepthWhereTheProbeHolds) {
   const std::string text = RandomText(75, 1);
@@ -353,6 +376,22 @@ TEST_P(GeneratorTest, PromptsAtBlockEdgesRun) {
     const Generation recycled = generator_->Generate(request);
     EXPECT_EQ(recycled.reuse_depth, static_cast<int>(count) - 1);
     if (recycled.exact_claimed) ExpectEqual(recycled, baseline);
+  }
+}
+
+TEST(PaddedVocabularyTest, AnIdThatTheTokenizerDoesNotHaveIsNeverDrawn) {
+  model::SetUpRuntime(2);
+  Generator generator({.model = TinyModel("tiny-padded"), .language_model = {.block_tokens = 16}});
+  const int ids = generator.tokenizer().vocab_size();
+  ASSERT_LT(ids, generator.info().vocab);
+  for (const double temperature : {0.0, 1.5}) {
+    Request request{.tokens = {1, 2, 3},
+                    .max_new_tokens = 60,
+                    .sampling = {.temperature = temperature, .seed = 3},
+                    .stop_at_eos = false};
+    const Generation generation = generator.Generate(request);
+    for (const Token token : generation.tokens) EXPECT_LT(token, ids);
+    (void)generator.Text(generation.tokens);
   }
 }
 

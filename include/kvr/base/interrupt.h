@@ -8,6 +8,9 @@ void CatchInterrupts();
 
 [[nodiscard]] bool Interrupted();
 
+// As if no signal had come: for tests.
+void ForgetInterrupt();
+
 // Throws Error (kInterrupted) once the flag is set.
 void ThrowIfInterrupted();
 

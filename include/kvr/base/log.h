@@ -5,7 +5,8 @@
 
 namespace kvr {
 
-// `level` is one of trace, debug, info, warning, error, off. Throws kInvalidInput for another.
+// In colour on a terminal, unless the environment has NO_COLOR. `level` is one of trace, debug,
+// info, warning, error, off. Throws kInvalidInput for another.
 void SetUpLogging(const std::string& level);
 
 }  // namespace kvr

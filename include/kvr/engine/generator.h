@@ -98,8 +98,8 @@ struct SaveResult {
   cache::PutResult put;
   int tokens = 0;
   int prefilled = 0;  // of them, computed anew
-  double prefill_ms = 0;
-  double save_ms = 0;  // all of it: prefill, embedding, writing
+  double prefill_ms = 0;  // computing them
+  double save_ms = 0;     // the rest of storing it: embedding it, writing it durably
 };
 
 class Generator {
@@ -145,7 +145,8 @@ class Generator {
   // What new tokens say: without special tokens, and valid UTF-8 even where a character is cut off.
   [[nodiscard]] std::string Text(const Tokens& tokens) const;
 
-  // Throws kInvalidInput for an empty prompt or one that, with max_new_tokens, passes the context.
+  // Throws kInvalidInput for an empty prompt or one that, with max_new_tokens, passes the context;
+  // kInterrupted within a piece of prefill or a decoded token after the user asked to stop.
   Generation Generate(const Request& request);
 
   // Runs a few tokens through each network, so that what libtorch does once (code generation,
