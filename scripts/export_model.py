@@ -31,15 +31,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="for --random (default 0)")
     parser.add_argument("--name", help="the model's name (default: from the source)")
     parser.add_argument("--threads", type=int, default=0, help="default: all cores")
+    parser.add_argument("--debug", action="store_true", help="show where an error arises")
     args = parser.parse_args()
 
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars, among our own lines
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     try:
         import torch
         import transformers
 
-        from kvr_export import archive, sources
+        from kvr_export import archive, refused, sources
     except ImportError as error:
         print(f"export_model.py: {error}; run it with .venv/bin/python", file=sys.stderr)
         return 4
@@ -53,18 +55,30 @@ def main() -> int:
     def say(message: str) -> None:
         print(f"[{time.monotonic() - started:5.1f} s] {message}", file=sys.stderr, flush=True)
 
+    def fail(message: str, status: int) -> int:
+        if args.debug:
+            raise  # the error that is being handled
+        print(f"export_model.py: {' '.join(message.split())[:500]}", file=sys.stderr)
+        return status
+
     try:
         source = sources.find(args.source, args.name, args.random, args.seed)
         archive.export(source, args.out, args.precision, say)
     except archive.Different as error:
-        print(f"export_model.py: {error}", file=sys.stderr)
-        return 1
-    except (sources.Refused, ValueError) as error:  # ValueError: what the loaders can't read
-        print(f"export_model.py: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"export_model.py: {error}", file=sys.stderr)
-        return 4
+        return fail(str(error), 1)
+    except refused.Refused as error:
+        return fail(str(error), error.status)
+    except ValueError as error:  # what our own code and the loaders can't read
+        return fail(str(error), 2)
+    except (OSError, MemoryError) as error:
+        return fail(str(error) or "out of memory", 4)
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except Exception as error:  # of a loader: its kinds are not documented
+        return fail(
+            f"{args.source}: can't be exported: {type(error).__name__}: {error} "
+            "(--debug shows where)", 3,
+        )
     return 0
 
 

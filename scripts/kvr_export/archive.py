@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Callable
 
 import torch
+import transformers
 
-from . import models, seal, tokenizer
+from . import checkpoint, models, seal, tokenizer
+from .refused import Damaged
+from . import sources
 from .sources import Source
 
 FORMAT_VERSION = 3
@@ -42,10 +45,11 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
         if source.family == "bert":
             if precision != "fp32":
                 raise ValueError(f"an encoder has precision fp32, not {precision}")
-            module = models.Encoder(config, reference)
+            module = models.Encoder(config, reference, sources.pooling(source.path))
         else:
             module = models.CausalLm(source.family, config, reference, precision)
         metadata = describe(source, module, reference, words, precision)
+        check_ids(words, metadata)
         shape = metadata["shape"]
         # As KernelsFor in src/model/runtime.cc has it: whole vectors only.
         native = (
@@ -63,7 +67,7 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
             with torch.no_grad():
                 if source.family == "bert":
                     written.prepare(kernels)
-                    found = encoder_parity(written, reference, words, metadata["context_tokens"])
+                    found = encoder_parity(written, reference, words, metadata)
                 else:
                     written.prepare(BLOCK_TOKENS, kernels)
                     if precision == "fp32":
@@ -102,8 +106,7 @@ def describe(
         # What the sentence encoder was trained to read, where its folder says so.
         limit = source.path / "sentence_bert_config.json"
         if limit.is_file():
-            context = min(context, json.loads(limit.read_text())["max_seq_length"])
-    eos = config.eos_token_id if source.family != "bert" else None
+            context = min(context, checkpoint.read_json(limit).get("max_seq_length") or context)
     architecture = {
         "family": source.family,
         "shape": {
@@ -115,13 +118,15 @@ def describe(
         },
         "context_tokens": context,
     }
+    if source.family == "bert":
+        architecture["pooling"] = module.pooling
     metadata = {
         "format_version": FORMAT_VERSION,
         "kind": "encoder" if source.family == "bert" else "language_model",
         "name": source.name,
         **architecture,
         "precision": precision,
-        "eos_ids": [] if eos is None else eos if isinstance(eos, list) else [eos],
+        "eos_ids": eos_ids(source),
         "tokenizer": words.spec,
         "template": words.template,
         "random_weights": source.random_seed is not None,
@@ -131,6 +136,33 @@ def describe(
     metadata["weights_sha256"] = weights_sha256(module)
     metadata["fingerprint"] = fingerprint(module, architecture, words, precision)
     return metadata
+
+
+def eos_ids(source: Source) -> list[int]:
+    """All ids that end a text: the config's and those of generation_config.json, which generate
+    goes by."""
+    if source.family == "bert":
+        return []
+    found = [source.config.eos_token_id]
+    generation = source.path / "generation_config.json"
+    if generation.is_file():
+        found.append(checkpoint.read_json(generation).get("eos_token_id"))
+    ids: list[int] = []
+    for eos in found:
+        ids += eos if isinstance(eos, list) else [] if eos is None else [eos]
+    return list(dict.fromkeys(ids))
+
+
+def check_ids(words, metadata: dict) -> None:
+    """No id of the tokenizer may lie outside the network's vocabulary."""
+    vocab, spec = metadata["shape"]["vocab"], words.spec
+    count = spec.get("vocab_size") or words.model.decode().count("\n") + 1
+    if count > vocab:
+        raise Damaged(f"the tokenizer has {count} ids, the network only {vocab} "
+                      "(were tokens added without resizing the embeddings?)")
+    for number in metadata["eos_ids"]:
+        if not 0 <= number < vocab:
+            raise Damaged(f"eos_token_id {number} lies outside the vocabulary of {vocab}")
 
 
 def named_tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
@@ -202,6 +234,8 @@ def language_model_parity(lm, reference, metadata: dict) -> dict:
     if not gap <= LOGIT_TOLERANCE:
         raise Different(f"logits differ by {gap:.2e}, allowed is {LOGIT_TOLERANCE:.0e}")
 
+    # Neutral settings: penalties or beams of generation_config.json are not the network's.
+    reference.generation_config = transformers.GenerationConfig()
     greedy = reference.generate(
         ids[None], max_new_tokens=GREEDY_TOKENS, min_new_tokens=GREEDY_TOKENS, do_sample=False,
         pad_token_id=0, attention_mask=torch.ones_like(ids[None]),
@@ -266,7 +300,7 @@ def judge(lm, reference, words, metadata: dict) -> dict:
     return result
 
 
-def encoder_parity(encoder, reference, words, context: int) -> dict:
+def encoder_parity(encoder, reference, words, metadata: dict) -> dict:
     texts = [
         "How do I reset my password?", "photosynthesis",
         "The committee met on Tuesday. It agreed to publish the report before the end of the year, "
@@ -274,9 +308,10 @@ def encoder_parity(encoder, reference, words, context: int) -> dict:
     ]
     worst = 1.0
     for text in texts:
-        ids = torch.tensor(words.encode(text)[:context])
+        ids = torch.tensor(words.encode(text)[: metadata["context_tokens"]])
         hidden = reference(ids[None], attention_mask=torch.ones_like(ids[None])).last_hidden_state
-        expected = torch.nn.functional.normalize(hidden[0].mean(dim=0), dim=0)
+        pooled = hidden[0, 0] if metadata["pooling"] == "cls" else hidden[0].mean(dim=0)
+        expected = torch.nn.functional.normalize(pooled, dim=0)
         worst = min(worst, float(encoder(ids) @ expected))
     if not worst >= COSINE_FLOOR:
         raise Different(f"an embedding's cosine is {worst:.6f}, required is {COSINE_FLOOR}")

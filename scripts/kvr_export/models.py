@@ -393,10 +393,12 @@ class CausalLm(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A BERT sentence encoder: ids [T] -> mean-pooled embedding [width] of unit length."""
+    """A BERT sentence encoder: ids [T] -> embedding [width] of unit length: the mean over the
+    tokens, or the first one's ("cls")."""
 
-    def __init__(self, config, model: nn.Module):
+    def __init__(self, config, model: nn.Module, pooling: str):
         super().__init__()
+        self.pooling: str = pooling
         table = model.embeddings
         self.heads: int = config.num_attention_heads
         self.words = constant(table.word_embeddings.weight)
@@ -415,7 +417,8 @@ class Encoder(nn.Module):
         values, none = torch.empty_like(keys), torch.empty(0)
         for layer in self.layers:
             x = layer(x, count, 0, count, keys, values, None, none, none)
-        return F.normalize(x.mean(dim=0), dim=0)
+        pooled = x[0] if self.pooling == "cls" else x.mean(dim=0)
+        return F.normalize(pooled, dim=0)
 
     @torch.jit.export
     def prepare(self, native: bool) -> None:

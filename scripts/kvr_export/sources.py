@@ -2,19 +2,20 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import transformers
 
+from . import checkpoint
+from .refused import Damaged, Refused
+
 FAMILIES = {"gpt2": "gpt2", "llama": "llama", "bert": "bert"}
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*"]
+SHORTEST_CONTEXT = 32  # the parity check decodes as many tokens
 TOKENIZER_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
-
-
-class Refused(Exception):
-    """A source that can't be exported; the message is for the user."""
 
 
 @dataclass
@@ -33,15 +34,28 @@ class Source:
         )
         if self.origin.get("weights") == "made from the seed":
             torch.manual_seed(self.random_seed)
-            model = auto.from_config(self.config, dtype=torch.float32)
-        elif self.path.is_file():
-            model = auto.from_pretrained(
-                self.path.parent, gguf_file=self.path.name, dtype=torch.float32
-            )
-        else:
-            # transformers reads a legacy pytorch_model.bin with weights_only=True.
-            model = auto.from_pretrained(self.path, dtype=torch.float32, local_files_only=True)
+            return auto.from_config(self.config, dtype=torch.float32).eval()
+        if self.path.is_dir():
+            checkpoint.open_folder(self.path)  # its errors name the file, transformers' often don't
+        try:
+            if self.path.is_file():
+                model = auto.from_pretrained(
+                    self.path.parent, gguf_file=self.path.name, dtype=torch.float32
+                )
+            else:
+                # transformers reads a legacy pytorch_model.bin with weights_only=True.
+                model = auto.from_pretrained(
+                    self.path, dtype=torch.float32, local_files_only=True,
+                    ignore_mismatched_sizes=True,  # checkpoint.check names them
+                )
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise Damaged(f"{self.path}: the weights can't be loaded: {one_line(error)}") from error
+        checkpoint.check(self.path, self.family, model)
         return model.eval()
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def find(source: str, name: str | None, random_weights: bool, seed: int) -> Source:
@@ -49,10 +63,13 @@ def find(source: str, name: str | None, random_weights: bool, seed: int) -> Sour
     path = Path(source)
     origin = {"source": path.name if path.exists() else source}
     if path.is_file() and path.suffix.lower() == ".gguf":
+        checkpoint.read_gguf(path)
         try:
             config = transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-        except ValueError as error:
-            raise Refused(f"{path}: {error}; supported families: {', '.join(FAMILIES)}") from error
+        except Exception as error:  # of many kinds, by what the file says
+            raise Refused(
+                f"{path}: {one_line(error)}; supported families: {', '.join(FAMILIES)}"
+            ) from error
     elif path.is_file() and path.suffix == ".json" and random_weights:
         config = read_config(path)
         path = path.parent
@@ -70,6 +87,14 @@ def find(source: str, name: str | None, random_weights: bool, seed: int) -> Sour
             f"{source}: model_type is '{config.model_type}'; supported are "
             "gpt2 (GPT-2, DialoGPT), llama (Llama, SmolLM2, TinyLlama) and bert (MiniLM encoders)"
         )
+    if quantized := getattr(config, "quantization_config", None):
+        method = quantized.get("quant_method", "?") if isinstance(quantized, dict) else "?"
+        raise Refused(f"{source}: the weights are quantized ({method}); export the model that they "
+                      "were made from")
+    context = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 0)
+    if not isinstance(context, int) or context <= SHORTEST_CONTEXT:
+        raise Refused(f"{source}: a context of {context} tokens; supported are more than "
+                      f"{SHORTEST_CONTEXT}")
     origin["weights"] = "made from the seed" if random_weights else "the source's"
     # A folder whose weights are themselves seeded noise says so in its config.
     marked = getattr(config, "kvr_random_weights", None)
@@ -79,24 +104,25 @@ def find(source: str, name: str | None, random_weights: bool, seed: int) -> Sour
 
 def read_config(path: Path) -> transformers.PretrainedConfig:
     if not path.is_file():
-        raise Refused(f"{path} is missing: a folder in the hub's layout has a config.json")
-    try:
-        model_type = json.loads(path.read_text())["model_type"]
-    except (ValueError, KeyError) as error:
-        raise Refused(f"{path}: no JSON object with a model_type ({error})") from error
+        raise Damaged(f"{path} is missing: a folder in the hub's layout has a config.json")
+    model_type = checkpoint.read_json(path).get("model_type")
     if model_type not in FAMILIES:
         raise Refused(
-            f"{path}: model_type is '{model_type}'; supported are "
+            f"{path}: model_type is {model_type!r}; supported are "
             "gpt2 (GPT-2, DialoGPT), llama (Llama, SmolLM2, TinyLlama) and bert (MiniLM encoders)"
         )
-    return transformers.AutoConfig.from_pretrained(path)
+    try:
+        return transformers.AutoConfig.from_pretrained(path)
+    except Exception as error:  # of many kinds, by which field is wrong
+        raise Damaged(f"{path}: {one_line(error)}") from error
 
 
 def download(hub_id: str) -> tuple[Path, dict]:
     import huggingface_hub
 
-    if hub_id.count("/") != 1 or hub_id.startswith((".", "/", "~")):
-        raise Refused(f"{hub_id}: no such file or folder, and not a hub id (owner/name)")
+    # "gpt2" and a few old others have no owner.
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", hub_id):
+        raise Refused(f"{hub_id}: no such file or folder, and not a hub id (owner/name, or a name)")
     try:
         info = huggingface_hub.HfApi().model_info(hub_id, timeout=20)
         names = {s.rfilename for s in info.siblings}
@@ -107,7 +133,8 @@ def download(hub_id: str) -> tuple[Path, dict]:
         )
     except Exception as error:  # the hub's client has no common base for network failures
         raise Refused(
-            f"{hub_id}: can't be fetched from the hub ({type(error).__name__}: {error}). "
+            f"{hub_id}: no such file or folder, and it can't be fetched from the hub "
+            f"({type(error).__name__}: {one_line(error)}). "
             "Give a local folder with config.json, the weights and the tokenizer's files instead"
         ) from error
     return Path(folder), {"source": hub_id, "revision": info.sha}
@@ -117,3 +144,37 @@ def default_name(source: str, path: Path) -> str:
     if path.is_file():
         return path.name.split(".")[0]
     return os.path.basename(source.rstrip("/"))
+
+
+def pooling(path: Path) -> str:
+    """How a sentence encoder's folder pools: "mean", also where it does not say, or "cls"."""
+    modules = path / "modules.json"
+    if not modules.is_file():
+        return "mean"
+    parts = json.loads(modules.read_text(encoding="utf-8"))
+    kinds = [str(part.get("type", "")).rpartition(".")[2] for part in parts]
+    for kind in kinds:
+        if kind not in ("Transformer", "Pooling", "Normalize"):
+            raise Refused(f"{modules}: the module {kind} is not supported")
+    if "Pooling" not in kinds:
+        raise Refused(f"{modules}: no module Pooling; supported are mean and cls")
+    file = path / parts[kinds.index("Pooling")].get("path", "") / "config.json"
+    settings = checkpoint.read_json(file)
+    modes = {
+        name.removeprefix("pooling_mode_") for name, value in settings.items()
+        if name.startswith("pooling_mode_") and value
+    }
+    if "pooling_mode" in settings:  # newer versions of sentence-transformers
+        named = settings["pooling_mode"]
+        modes |= set(named if isinstance(named, list) else [named])
+    known = {"mean_tokens": "mean", "mean": "mean", "cls_token": "cls", "cls": "cls"}
+    if len(modes) != 1 or not modes <= set(known):
+        raise Refused(f"{file}: pooling by {some_or_none(modes)}; supported are mean and cls")
+    prompts = path / "config_sentence_transformers.json"
+    if prompts.is_file() and (name := checkpoint.read_json(prompts).get("default_prompt_name")):
+        raise Refused(f"{prompts}: the default prompt {name!r} is not supported")
+    return known[modes.pop()]
+
+
+def some_or_none(names) -> str:
+    return " and ".join(sorted(names)) or "nothing"

@@ -13,8 +13,8 @@ by code point, and written out as ranges: every library has its own Unicode vers
 
 import json
 import struct
+import sys
 import unicodedata
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,9 @@ import jinja2.sandbox
 import regex
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from . import checkpoint
+from .refused import Damaged, Refused
 
 TORTURE_TEXT = (
     "The quick brown fox doesn't jump; it's they'll, we've, I'm, you'd, you're. DON'T'S 'tis\u2019s\n"
@@ -65,7 +68,9 @@ def load(path: Path, family: str) -> Words:
         # DialoGPT's turns, and GPT-2's documents, end in the end-of-text token.
         text = "{% for message in messages %}{{ message.content }}{{ eos_token }}{% endfor %}"
     if text is not None and family != "bert":
-        words.template = reduce_template(text, settings.get("bos_token"), settings.get("eos_token"))
+        words.template = reduce_template(
+            text, settings.get("bos_token"), settings.get("eos_token"), words.spec["add_bos"]
+        )
     return words
 
 
@@ -73,7 +78,7 @@ def _read_folder(path: Path) -> tuple[dict, Words]:
     settings = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (path / name).is_file():
-            settings |= json.loads((path / name).read_text(encoding="utf-8"))
+            settings |= checkpoint.read_json(path / name)
     for name in ("bos_token", "eos_token"):
         if isinstance(settings.get(name), dict):
             settings[name] = settings[name]["content"]
@@ -84,31 +89,60 @@ def _read_folder(path: Path) -> tuple[dict, Words]:
 
     tokenizer = None
     if (path / "tokenizer.json").is_file():
+        checkpoint.read_json(path / "tokenizer.json")  # its errors name the file
         tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         tokenizer.no_padding()
         tokenizer.no_truncation()
     if (path / "tokenizer.model").is_file():
         model = (path / "tokenizer.model").read_bytes()
-        return settings, _sentencepiece(model, settings, tokenizer)
+        checkpoint.refuse_pointer(path / "tokenizer.model")
+        added = _added_tokens(path, settings) if tokenizer is None else []
+        return settings, _sentencepiece(model, settings, tokenizer, added)
     if tokenizer is None and (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
-        bpe = models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt"))
-        tokenizer = _byte_level(bpe, digits=False)
         for name in ("bos_token", "eos_token"):
             settings.setdefault(name, "<|endoftext|>")
-        texts = {t["content"]: t for t in settings.get("added_tokens_decoder", {}).values()}
-        for text in {settings["bos_token"], settings["eos_token"], *texts}:
-            flags = {k: v for k, v in texts.get(text, {}).items() if k in ("lstrip", "rstrip")}
-            tokenizer.add_special_tokens([AddedToken(text, normalized=False, **flags)])
+        # Which files add tokens, and in which order, is transformers' to say.
+        tokenizer = _of_transformers(path)
     if tokenizer is None and (path / "vocab.txt").is_file():
-        import transformers
-
-        tokenizer = transformers.BertTokenizer.from_pretrained(path).backend_tokenizer
+        tokenizer = _of_transformers(path)
     if tokenizer is None:
         raise ValueError(
             f"{path}: no tokenizer found; expected tokenizer.json, tokenizer.model, vocab.json "
             "with merges.txt, or vocab.txt"
         )
     return settings, _from_tokenizer(tokenizer)
+
+
+def _added_tokens(path: Path, settings: dict) -> list[dict]:
+    """Tokens beside tokenizer.model: tokenizer_config.json's and added_tokens.json's."""
+    found = {}
+    if (path / "added_tokens.json").is_file():
+        for text, number in checkpoint.read_json(path / "added_tokens.json").items():
+            found[number] = {"text": text, "id": number, "lstrip": False, "rstrip": False}
+    for number, token in settings.get("added_tokens_decoder", {}).items():
+        if token.get("single_word"):
+            raise Refused(f"{path}: {token['content']!r} is single_word: not supported")
+        flags = {n: bool(token.get(n)) for n in ("lstrip", "rstrip")}
+        found[int(number)] = {"text": token["content"], "id": int(number), **flags}
+    texts = {t["text"] for t in found.values()}
+    for token in settings.get("additional_special_tokens") or []:
+        text = token["content"] if isinstance(token, dict) else token
+        if text not in texts:
+            raise Refused(f"{path}: no file says the id of the additional special token {text!r}")
+    return [found[number] for number in sorted(found)]
+
+
+def _of_transformers(path: Path) -> Tokenizer:
+    import transformers
+
+    # By the files, not by config.json: a Llama may have GPT-2's kind of tokenizer.
+    byte_level = (path / "vocab.json").is_file()
+    kind = transformers.GPT2Tokenizer if byte_level else transformers.BertTokenizer
+    try:
+        return kind.from_pretrained(path, local_files_only=True).backend_tokenizer
+    except Exception as error:  # of many kinds, by which file is wrong
+        reason = " ".join(str(error).split())[:200]
+        raise Damaged(f"{path}: the tokenizer can't be read: {reason}") from error
 
 
 def _read_gguf(path: Path) -> tuple[dict, Words]:
@@ -137,7 +171,7 @@ def _read_gguf(path: Path) -> tuple[dict, Words]:
         pieces = zip(tokens, get("ggml.scores"), types)
         model = _model_proto(pieces, get("ggml.add_space_prefix", True), byte_fallback=True)
         settings["add_bos_token"] = get("ggml.add_bos_token", True)
-        return settings, _sentencepiece(model, settings, None)
+        return settings, _sentencepiece(model, settings, None, [])
     if kind != "gpt2" or pre not in ("smollm", "gpt-2"):
         raise ValueError(
             f"{path}: the tokenizer is '{kind}' with pre-tokenizer '{pre}'; supported are 'llama', "
@@ -273,9 +307,18 @@ def _special(config: dict) -> list[dict]:
     for t in tokens:
         if t["single_word"]:
             raise ValueError(f"tokenizer.json: {t['content']!r} is single_word: not supported")
-    # Tokens found before and after normalization are two passes; here there is one.
-    if len({t["normalized"] for t in tokens}) > 1:
-        raise ValueError("tokenizer.json: added tokens both normalized and not: not supported")
+    # Tokens found before and after normalization are two passes; here there is one, which finds the
+    # same where there is no normalizer and no two tokens can share a character of a text.
+    first, second = ([t["content"] for t in tokens if t["normalized"] == n] for n in (False, True))
+    for a in first:
+        for b in second:
+            apart = a not in b and b not in a and not any(
+                x[-n:] == y[:n] for x, y in ((a, b), (b, a)) for n in range(1, min(len(a), len(b)))
+            )
+            if config["normalizer"] is not None or not apart:
+                raise ValueError(
+                    f"added tokens {a!r} and {b!r}, one of them normalized: not supported"
+                )
     names = ("id", "lstrip", "rstrip")
     return [{"text": t["content"], **{n: t[n] for n in names}} for t in tokens]
 
@@ -384,7 +427,9 @@ def _model_proto(pieces, dummy_prefix: bool, byte_fallback: bool) -> bytes:
     return b"".join(_piece(*p) for p in pieces) + _field(2, trainer) + _field(3, normalizer)
 
 
-def _sentencepiece(model: bytes, settings: dict, tokenizer: Tokenizer | None) -> Words:
+def _sentencepiece(
+    model: bytes, settings: dict, tokenizer: Tokenizer | None, added: list[dict]
+) -> Words:
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     special = [
         {"text": processor.id_to_piece(i), "id": i, "lstrip": False, "rstrip": False}
@@ -397,6 +442,10 @@ def _sentencepiece(model: bytes, settings: dict, tokenizer: Tokenizer | None) ->
     if tokenizer is not None:
         special = _special(json.loads(tokenizer.to_str()))
         bos = tokenizer.encode("").ids
+    else:
+        numbers = {t["id"] for t in added}
+        special = [t for t in special if t["id"] not in numbers] + added
+    if tokenizer is not None or added:
         for t in sorted(special, key=lambda t: t["id"]):
             if t["id"] > processor.get_piece_size():
                 raise ValueError(f"token {t['text']!r}: id {t['id']} leaves a gap before it")
@@ -406,7 +455,7 @@ def _sentencepiece(model: bytes, settings: dict, tokenizer: Tokenizer | None) ->
                 processor = sentencepiece.SentencePieceProcessor(model_proto=model)
             elif processor.id_to_piece(t["id"]) != t["text"]:
                 raise ValueError(
-                    f"token {t['id']}: tokenizer.json has {t['text']!r}, tokenizer.model "
+                    f"token {t['id']}: added as {t['text']!r}, in tokenizer.model it is "
                     f"{processor.id_to_piece(t['id'])!r}"
                 )
     spec = {
@@ -573,7 +622,9 @@ def _wordpiece_mirror(spec: dict, model: bytes) -> Callable[[str], list[int]]:
 # Chat templates ---------------------------------------------------------------------------------
 
 
-def reduce_template(text: str, bos: str | None, eos: str | None) -> dict | None:
+def reduce_template(
+    text: str, bos: str | None, eos: str | None, adds_bos: bool = False
+) -> dict | None:
     """The template as a prefix and a suffix for each role, found by rendering probes and proved by
     rendering conversations; None, with a warning, when that is not what the template does."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
@@ -582,7 +633,10 @@ def reduce_template(text: str, bos: str | None, eos: str | None) -> dict | None:
         raise jinja2.TemplateError(message)
 
     environment.globals["raise_exception"] = refuse
-    template = environment.from_string(text)
+    try:
+        template = environment.from_string(text)
+    except jinja2.TemplateError as error:
+        return drop_template(error)
 
     def render(*turns: tuple[str, str], opened: bool = False) -> str:
         messages = [{"role": r, "content": c} for r, c in turns]
@@ -640,7 +694,14 @@ def reduce_template(text: str, bos: str | None, eos: str | None) -> dict | None:
             for opened in (False, True):
                 if render(*turns, opened=opened) != render_reduced(spec, *turns, opened=opened):
                     raise ValueError(f"a conversation of {len(turns)} messages comes out otherwise")
-    except (jinja2.TemplateError, ValueError) as error:
-        warnings.warn(f"the chat template can't be written as prefixes and suffixes: {error}")
-        return None
+    except Exception as error:  # a template is a program, and may fail in any way
+        return drop_template(error)
+    # The program's Encode adds the beginning-of-text token; transformers does not to a template's
+    # text, which has its own.
+    spec["strip"] = bos if adds_bos and bos else ""
     return spec
+
+
+def drop_template(error: Exception) -> None:
+    print(f"warning: the chat template is left out: it can't be written as prefixes and suffixes "
+          f"({' '.join(str(error).split())[:200]})", file=sys.stderr)

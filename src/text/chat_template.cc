@@ -11,6 +11,7 @@ namespace kvr::text {
 ChatTemplate::ChatTemplate(const nlohmann::json& spec) {
   try {
     begin_ = spec.value("begin", "");
+    strip_ = spec.value("strip", "");
     open_assistant_ = spec.at("open_assistant").get<std::string>();
     if (spec.contains("default_system") && !spec["default_system"].is_null()) {
       default_system_ = spec["default_system"].get<std::string>();
@@ -48,6 +49,7 @@ std::string ChatTemplate::Render(std::span<const Message> messages, bool open_as
   }
   for (const Message& message : messages) add(message.role, message.content);
   if (open_assistant) text += open_assistant_;
+  if (text.starts_with(strip_)) text.erase(0, strip_.size());
   return text;
 }
 

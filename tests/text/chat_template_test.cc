@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -87,6 +88,19 @@ TEST(ChatTemplateTest, ABadSpecIsCorrupt) {
       EXPECT_EQ(error.kind(), Error::Kind::kCorrupt);
     }
   }
+}
+
+TEST(ChatTemplateTest, WhatTheTokenizerAddsIsNotWrittenASecondTime) {
+  const auto spec =
+      nlohmann::json::parse(R"({"begin": "<s>", "strip": "<s>", "default_system": null,
+      "open_assistant": "A:", "roles": {"user": {"prefix": "<s>Q:", "suffix": "\n"}}})");
+  const std::array turns = {Message{"user", "one"}, Message{"user", "two"}};
+  EXPECT_EQ(ChatTemplate(spec).Render(turns, true), "<s>Q:one\n<s>Q:two\nA:");
+  auto other = spec;
+  other["begin"] = "";
+  EXPECT_EQ(ChatTemplate(other).Render(turns, false), "Q:one\n<s>Q:two\n");
+  other["strip"] = "";
+  EXPECT_EQ(ChatTemplate(other).Render(turns, false), "<s>Q:one\n<s>Q:two\n");
 }
 
 }  // namespace

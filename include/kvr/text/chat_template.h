@@ -17,7 +17,7 @@ struct Message {
 class ChatTemplate {
  public:
   // `spec` is the archive's metadata "template" object (docs/archive_format.md):
-  //   {"begin": "", "default_system": null or text, "open_assistant": text,
+  //   {"begin": "", "strip": "", "default_system": null or text, "open_assistant": text,
   //    "roles": {"user": {"prefix": text, "suffix": text}, ...}}
   // Throws kCorrupt for another shape, or a default system message without a role "system".
   explicit ChatTemplate(const nlohmann::json& spec);
@@ -34,6 +34,7 @@ class ChatTemplate {
   };
   std::unordered_map<std::string, Role> roles_;
   std::string begin_;                          // put before the first message
+  std::string strip_;                          // not written at the very beginning: Encode adds it
   std::optional<std::string> default_system_;  // spoken when the first message is no system message
   std::string open_assistant_;
 };
