@@ -55,7 +55,7 @@ class FieldReader {
                          ", but this program reads up to " + std::to_string(kResultsSchema) +
                          "; use the kvr that wrote it, or a newer one");
     }
-    if (schema < 1) Fail("schema " + std::to_string(schema) + ", expected 1");
+    if (schema < 1) Fail("schema " + std::to_string(schema) + ", expected 1 or more");
   }
 
  private:
@@ -78,6 +78,24 @@ class FieldReader {
       constexpr std::int64_t kLimit = std::int64_t{1} << 40;
       value = json.is_number_integer() ? json.get<std::int64_t>() : -1;
       Expect(value >= 0 && value <= kLimit, json, key, "an integer from 0 to 2^40");
+    } else if constexpr (std::is_same_v<T, std::uint64_t>) {
+      const bool negative =
+          !json.is_number_unsigned() && json.is_number_integer() && json.get<std::int64_t>() < 0;
+      Expect(json.is_number_integer() && !negative, json, key, "an integer from 0 to 2^64 - 1");
+      value = json.get<std::uint64_t>();
+    } else if constexpr (std::is_same_v<T, std::vector<double>>) {
+      Expect(json.is_array(), json, key, "an array of numbers");
+      value.clear();
+      for (const Json& item : json) Read(item, key, value.emplace_back());
+    } else if constexpr (std::is_same_v<T, std::map<std::int64_t, double>>) {
+      Expect(json.is_object(), json, key, "an object of numbers by counts");
+      value.clear();
+      for (const auto& [name, number] : json.items()) {
+        const bool digits =
+            name.size() <= 9 && name.find_first_not_of("0123456789") == std::string::npos;
+        Expect(digits && name[0] != '0', name, key, "an object of numbers by counts");
+        Read(number, key, value[std::stoll(name)]);
+      }
     } else if constexpr (std::is_same_v<T, Fidelity>) {
       Visit(FieldReader(json, where_ + ": " + key), value);
     } else {
@@ -116,6 +134,9 @@ class FieldWriter {
     if constexpr (std::is_same_v<T, Fidelity>) {
       object_[key] = Json::object();
       Visit(FieldWriter(object_[key]), value);
+    } else if constexpr (std::is_same_v<T, std::map<std::int64_t, double>>) {
+      object_[key] = Json::object();
+      for (const auto& [count, number] : value) object_[key][std::to_string(count)] = number;
     } else {
       object_[key] = value;
     }
@@ -155,6 +176,9 @@ void Visit(const Archive& field, T& cell) {
   field("policy", cell.policy);
   field("match", cell.match);
   field("codec", cell.codec);
+  field("candidates", cell.candidates);
+  field("seed", cell.seed);
+  field("cached_parent", cell.cached_parent);
   field("outcome", cell.outcome);
   field("limited_by", cell.limited_by);
   field("exact_claimed", cell.exact_claimed);
@@ -174,6 +198,10 @@ void Visit(const Archive& field, T& cell) {
   field("decode_ms", cell.decode_ms);
   field("total_ms", cell.total_ms);
   field("save_ms", cell.save_ms);
+  field("totals_ms", cell.totals_ms);
+  field("wall_ms", cell.wall_ms);
+  field("other_cpu_ms", cell.other_cpu_ms);
+  field("steal_ms", cell.steal_ms);
   field("new_tokens", cell.new_tokens);
   field("full", cell.full);
   field("tokens", cell.tokens);
@@ -208,6 +236,18 @@ void ReadModels(const FieldReader& run, const Json& json, const std::string& whe
       const FieldReader probe_field(*probe, where + ": probe of " + model.name);
       probe_field("exact", model.probe_exact);
       probe_field("cuts", model.probe_cuts);
+    }
+    std::optional<Json> baseline;
+    field("baseline", baseline);
+    if (baseline) {
+      const FieldReader baseline_field(*baseline, where + ": baseline of " + model.name);
+      baseline_field("schedule", model.baseline_schedule);
+      baseline_field.OneOf("schedule", model.baseline_schedule, {"block", "free"});
+      baseline_field("free_chunk_tokens", model.free_chunk_tokens);
+      baseline_field("block_ms", model.calibration_block_ms);
+      baseline_field("free_ms", model.calibration_free_ms);
+    } else {
+      field("free_chunk_tokens", model.free_chunk_tokens);  // where schema 1 has it
     }
     result.models.push_back(std::move(model));
   }
@@ -296,8 +336,15 @@ Cell CellFromJson(const Json& json, const std::string& where) {
   }
   for (const std::optional<double>& ms :
        {cell.embed_ms, cell.lookup_ms, cell.restore_ms, std::optional(cell.prefill_ms),
-        std::optional(cell.ttft_ms), cell.decode_ms, cell.total_ms, cell.save_ms}) {
+        std::optional(cell.ttft_ms), cell.decode_ms, cell.total_ms, cell.save_ms, cell.wall_ms,
+        cell.other_cpu_ms, cell.steal_ms}) {
     if (ms && *ms < 0) field.Fail("a time of " + std::to_string(*ms) + " ms");
+  }
+  for (const auto& [count, ms] : cell.totals_ms.value_or(std::map<std::int64_t, double>())) {
+    if (ms < 0 || count > cell.new_tokens) {
+      field.Fail("totals_ms of " + std::to_string(ms) + " ms for " + std::to_string(count) +
+                 " of " + std::to_string(cell.new_tokens) + " tokens");
+    }
   }
   return cell;
 }

@@ -16,7 +16,7 @@
 namespace kvr::experiment {
 
 // Version of run.json and of each line of cells.jsonl.
-inline constexpr int kResultsSchema = 1;
+inline constexpr int kResultsSchema = 2;
 
 // A cell's output against that of the baseline that ran, unmeasured, before its prompt's cells.
 struct Fidelity {
@@ -39,19 +39,27 @@ struct Cell {
   std::string policy;                // "off", "embedding", "prefix"
   std::optional<std::string> match;  // "whole", "token", "block"
   std::optional<std::string> codec;  // of the store: "fp32" (also where it is absent), "int8", ...
-  std::string outcome;               // "hit", "miss", "off"
+  std::optional<std::int64_t> candidates;  // entries that policy embedding looks at
+  std::optional<std::uint64_t> seed;       // of this repetition's sampling; none: greedy
+  // The cached prompt that shares most tokens with this one; prompts of one parent are a cluster.
+  std::optional<std::string> cached_parent;
+  std::string outcome;  // "hit", "miss", "off"
   std::optional<std::string> limited_by;
   bool exact_claimed = false;
   std::int64_t prompt_tokens = 0;
   std::int64_t reuse_depth = 0;
   std::optional<std::int64_t> available_depth;  // what the prefix policy finds for this prompt
-  std::optional<double> similarity;             // of the prompt and the entry, by embedding
+  std::optional<double> similarity;  // of the prompt and the used entry, or the nearest on a miss
   std::optional<std::string> entry, tier, page_cache;
   std::optional<std::int64_t> restored_bytes;
   std::optional<double> embed_ms, lookup_ms, restore_ms;
   double prefill_ms = 0;
   double ttft_ms = 0;
   std::optional<double> decode_ms, total_ms, save_ms;
+  // Time from the start until so many new tokens were there, at each mark of the config reached.
+  std::optional<std::map<std::int64_t, double>> totals_ms;
+  // The whole cell; what all other processes computed meanwhile; what the hypervisor took.
+  std::optional<double> wall_ms, other_cpu_ms, steal_ms;
   std::int64_t new_tokens = 0;
   bool full = true;  // false: the cell stopped at the first token
   Tokens tokens;
@@ -61,6 +69,8 @@ struct Cell {
 
   [[nodiscard]] bool recycled() const { return arm == "recycled"; }
   [[nodiscard]] bool hit() const { return outcome == "hit"; }
+  // The baseline's work sent through the recycled arm: what the pipeline itself costs.
+  [[nodiscard]] bool is_null() const { return recycled() && policy == "off"; }
   // Time for each token after the first. Nothing for a cell that has none.
   [[nodiscard]] std::optional<double> DecodeMsPerToken() const;
 };
@@ -81,7 +91,10 @@ struct ModelInfo {
   bool random_weights = false;
   std::optional<bool> probe_exact;  // whether this machine passed the start-up probe
   std::optional<std::int64_t> probe_cuts;
-  std::optional<std::int64_t> kv_bytes_per_token;              // in a buffer
+  std::optional<std::int64_t> kv_bytes_per_token;  // in a buffer
+  std::string baseline_schedule = "block";         // of the one baseline, chosen by the calibration
+  std::optional<std::int64_t> free_chunk_tokens;
+  std::vector<double> calibration_block_ms, calibration_free_ms;
   std::map<std::string, std::int64_t> stored_bytes_per_token;  // in files, by codec
 };
 
