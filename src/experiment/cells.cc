@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <limits>
+#include <set>
 #include <string_view>
 #include <type_traits>
 
@@ -85,6 +86,10 @@ class FieldReader {
       value = json.get<std::uint64_t>();
     } else if constexpr (std::is_same_v<T, std::vector<double>>) {
       Expect(json.is_array(), json, key, "an array of numbers");
+      value.clear();
+      for (const Json& item : json) Read(item, key, value.emplace_back());
+    } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+      Expect(json.is_array(), json, key, "an array of strings");
       value.clear();
       for (const Json& item : json) Read(item, key, value.emplace_back());
     } else if constexpr (std::is_same_v<T, std::map<std::int64_t, double>>) {
@@ -221,6 +226,8 @@ void ReadModels(const FieldReader& run, const Json& json, const std::string& whe
     field("precision", model.precision);
     field("random_weights", model.random_weights);
     if (item.contains("device")) field("device", model.device);  // runs from before have none
+    field("fingerprint", model.fingerprint);
+    field("encoder_fingerprint", model.encoder_fingerprint);
     field("kv_bytes_per_token", model.kv_bytes_per_token);
     std::optional<Json> stored;
     field("stored_bytes_per_token", stored);
@@ -279,15 +286,29 @@ Run ReadDescription(const Json& json, const std::string& where) {
   const FieldReader field(json, where);
   field.Schema();
   Run run;
+  field("schema", run.schema);
+  field("prompts_sha256", run.prompts_sha256);
+  if (json.contains("prompts")) field("prompts", run.prompts);
+  std::optional<Json> cache;
+  field("cache", cache);
+  if (cache) {
+    const FieldReader cache_field(*cache, where + ": cache");
+    cache_field("kept", run.cache_kept);
+    cache_field("subfolders", run.cache_subfolders);
+    for (const std::string& name : run.cache_subfolders) {
+      const bool hash =
+          name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
+      if (!hash) cache_field.Fail("field \"subfolders\" holds \"" + name + "\", no cache key");
+    }
+  }
   field("name", run.name);
   field("environment", run.environment);
   std::optional<std::string> started;
   field("started", started);
   run.started = started.value_or("");
   field("finished", run.finished);
-  Json config;
-  field("config", config);
-  if (const auto groups = config.find("control_groups"); groups != config.end()) {
+  field("config", run.config);
+  if (const auto groups = run.config.find("control_groups"); groups != run.config.end()) {
     if (!groups->is_array()) field.Fail("config.control_groups is not an array of names");
     for (const Json& group : *groups) {
       if (!group.is_string()) field.Fail("config.control_groups is not an array of names");
@@ -304,6 +325,14 @@ Run ReadDescription(const Json& json, const std::string& where) {
 std::optional<double> Cell::DecodeMsPerToken() const {
   if (!decode_ms || new_tokens < 2) return std::nullopt;
   return *decode_ms / static_cast<double>(new_tokens - 1);
+}
+
+std::string Identity(const Cell& cell) {
+  return cell.model + "\n" + cell.precision + "\n" + cell.prompt_id + "\n" +
+         std::to_string(cell.repetition) + "\n" + cell.arm + "\n" + cell.schedule + "\n" +
+         (cell.control ? "control" : "") + "\n" + cell.policy + "\n" + cell.match.value_or("") +
+         "\n" + cell.codec.value_or("") + "\n" +
+         (cell.candidates ? std::to_string(*cell.candidates) : "");
 }
 
 Json ToJson(const Fidelity& fidelity) {
@@ -362,9 +391,16 @@ Run ReadRun(const std::filesystem::path& folder) {
   std::filesystem::path leaf = std::filesystem::canonical(folder).filename();
   run.label = run.name + "/" + leaf.string();
 
+  std::set<std::string> models;
+  for (const ModelInfo& model : run.models) models.insert(model.name + "\n" + model.precision);
+  const std::set<std::string> prompts(run.prompts.begin(), run.prompts.end());
+  std::map<std::string, std::size_t> lines;  // of each cell, by its identity
+
   const std::filesystem::path path = folder / "cells.jsonl";
   const std::string contents = ReadFile(path);
   std::size_t number = 0;
+  std::int64_t repeated = 0;
+  std::string first_stray, first_repeated;
   for (std::size_t begin = 0; begin < contents.size();) {
     const std::size_t newline = contents.find('\n', begin);
     const bool whole = newline != std::string::npos;
@@ -381,7 +417,31 @@ Run ReadRun(const std::filesystem::path& folder) {
                              " bytes) and was left out; its cell did not finish");
       break;
     }
-    run.cells.push_back(CellFromJson(cell, where));
+    Cell read = CellFromJson(cell, where);
+    if (!prompts.empty() && (!prompts.contains(read.prompt_id) ||
+                             !models.contains(read.model + "\n" + read.precision))) {
+      if (run.stray_cells++ == 0) first_stray = where;
+      continue;
+    }
+    const auto [before, fresh] = lines.emplace(Identity(read), number);
+    if (!fresh) {
+      if (repeated++ == 0) {
+        first_repeated = where + " repeats the cell of line " + std::to_string(before->second);
+      }
+      continue;
+    }
+    run.cells.push_back(std::move(read));
+  }
+  if (run.stray_cells > 0) {
+    run.warnings.push_back(std::to_string(run.stray_cells) +
+                           " cells are of a model or prompt that the run does not have and were "
+                           "left out; the first: " +
+                           first_stray);
+  }
+  if (repeated > 0) {
+    run.warnings.push_back(
+        std::to_string(repeated) +
+        " cells repeat an earlier line's and were left out; the first: " + first_repeated);
   }
   return run;
 }

@@ -8,6 +8,7 @@
 
 #include "kvr/base/error.h"
 #include "kvr/model/archive.h"
+#include "kvr/model/runtime.h"
 
 namespace kvr::model {
 
@@ -48,10 +49,6 @@ auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
 
 // Loads an archive's module on the CPU.
 torch::jit::Module LoadModule(const std::string& path);
-
-// "cpu", or for "cuda" and "cuda:N" the name with the device's own. Throws kInvalidInput for
-// another name, or a device that is not there.
-std::string DescribeDevice(const std::string& device);
 
 inline constexpr char kTorchKernels[] = "torch";
 // The kernels that run a network of this shape on this CPU: their name, or kTorchKernels.

@@ -26,7 +26,8 @@ struct Fidelity {
   std::optional<double> max_abs_logit_diff;
   std::optional<double> kl_mean, kl_max, top1;  // teacher-forced along the baseline's tokens
   std::optional<double> cosine, rouge_l;        // of the output texts
-  std::optional<std::string> semantic;          // "measured", "random weights", "first token only"
+  std::optional<std::string>
+      semantic;  // "measured", or why not: "random weights", "empty replies", ...
 };
 
 // One line of cells.jsonl. Times are milliseconds. Empty optionals are null in the file.
@@ -75,6 +76,9 @@ struct Cell {
   [[nodiscard]] std::optional<double> DecodeMsPerToken() const;
 };
 
+// What tells a cell from all others of its run.
+[[nodiscard]] std::string Identity(const Cell& cell);
+
 [[nodiscard]] Json ToJson(const Fidelity& fidelity);
 
 // The line's object, schema included.
@@ -88,6 +92,7 @@ struct Cell {
 struct ModelInfo {
   std::string name, precision;
   std::string device = "cpu";
+  std::optional<std::string> fingerprint, encoder_fingerprint;
   bool random_weights = false;
   std::optional<bool> probe_exact;  // whether this machine passed the start-up probe
   std::optional<std::int64_t> probe_cuts;
@@ -113,19 +118,28 @@ struct Fill {
 struct Run {
   std::string label;  // config name and folder name: "paper/20260131-120000"
   std::string name;
+  std::int64_t schema = kResultsSchema;
+  Json config = Json::object();
   std::vector<std::string> control_groups;  // workloads without any overlap with the cache
+  std::vector<std::string> prompts;         // the tested ones; empty: not recorded
+  std::optional<std::string> prompts_sha256;
+  // The sweep's cache: its folder's subfolders, and whether it stays when the run is done.
+  std::vector<std::string> cache_subfolders;
+  bool cache_kept = false;
   Json environment = Json::object();
   std::vector<ModelInfo> models;
   std::vector<Fill> fill;
   std::string started;
   std::optional<std::string> finished;  // none: interrupted, or still running
   std::vector<Cell> cells;
+  std::int64_t stray_cells = 0;       // of a model or prompt that the run does not have: left out
   std::vector<std::string> warnings;  // what was wrong with the files and yet tolerated
 };
 
 // Reads a run folder. A last line without its newline that is not JSON was cut off by a crash: it
-// is left out with a warning. Throws kNotFound when a file is missing, kCorrupt naming file, line
-// and field, kIncompatible for a newer schema.
+// is left out with a warning, and so are a cell that was there before and stray cells. Throws
+// kNotFound when a file is missing, kCorrupt naming file, line and field, kIncompatible for a newer
+// schema.
 [[nodiscard]] Run ReadRun(const std::filesystem::path& folder);
 
 }  // namespace kvr::experiment
