@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <optional>
 #include <set>
@@ -212,6 +213,9 @@ std::vector<std::pair<std::string, Json>> PromptObjects(const Json& value, const
   return objects;
 }
 
+// What makes the matrix of ways of reuse, where they are not listed.
+constexpr std::array kAxes = {"policies", "match", "codecs", "candidates"};
+
 // One way of reuse; `reader` is asked for its four settings, which are lists in the matrix.
 engine::Reuse ReadReuse(Reader& reader) {
   engine::Reuse reuse;
@@ -237,7 +241,7 @@ auto Identity(const engine::Reuse& reuse) {
 // in the codecs too.
 void ReadReuses(Reader& reader, const std::string& where, Config* config) {
   if (const Json* list = reader.Find("reuses")) {
-    for (const char* key : {"policies", "match", "codecs", "candidates"}) {
+    for (const char* key : kAxes) {
       if (const Json* other = reader.Find(key)) {
         reader.Fail(key, *other, "it inside \"reuses\", which lists each way of reuse");
       }
@@ -300,7 +304,14 @@ void Apply(const std::string& setting, Json* config) {
   }
   const std::string value = setting.substr(equals + 1);
   Json parsed = Json::parse(value, nullptr, /*allow_exceptions=*/false);
-  (*config)[setting.substr(0, equals)] = parsed.is_discarded() ? Json(value) : std::move(parsed);
+  const std::string key = setting.substr(0, equals);
+  (*config)[key] = parsed.is_discarded() ? Json(value) : std::move(parsed);
+  // Matrix and list exclude each other; what the command line says wins.
+  const bool axis = std::find(kAxes.begin(), kAxes.end(), key) != kAxes.end();
+  if (axis) config->erase("reuses");
+  if (key == "reuses") {
+    for (const char* other : kAxes) config->erase(other);
+  }
 }
 
 }  // namespace

@@ -137,7 +137,9 @@ Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& re
   } else {
     fidelity.semantic = "measured";
     fidelity.rouge_l = RougeL(a, b);
-    if (generator.encoder() != nullptr) {
+    if (generator.encoder() != nullptr && a == b) {
+      fidelity.cosine = 1;
+    } else if (generator.encoder() != nullptr) {
       const std::vector<float> x = generator.Embed(a).values, y = generator.Embed(b).values;
       double dot = 0;
       for (std::size_t i = 0; i < x.size(); ++i) dot += static_cast<double>(x[i]) * y[i];

@@ -91,7 +91,11 @@ TEST_F(ConfigTest, ReusesAreListedOneByOneInPlaceOfTheMatrix) {
   EXPECT_EQ(config.reuses[0].match, cache::Match::kWhole);
   EXPECT_EQ(config.reuses[0].candidates, 1);
   EXPECT_EQ(config.codecs, (std::vector<cache::Codec>{cache::Codec::kFp32, cache::Codec::kInt8}));
-  EXPECT_NE(Refusal({"match=token"}).find("/match"), std::string::npos);
+  EXPECT_EQ(Read({"match=[\"token\",\"whole\"]"}).reuses.size(), 2u);  // the command line wins
+  config_["match"] = "token";
+  EXPECT_NE(Refusal().find("/match"), std::string::npos);
+  EXPECT_EQ(Read({"reuses=" + config_["reuses"].dump()}).reuses.size(), 2u);
+  config_.erase("match");
   config_["reuses"][1] = config_["reuses"][0];
   EXPECT_NE(Refusal().find("/reuses/1"), std::string::npos);
   config_["reuses"][1] = {{"policy", "prefix"}, {"candidates", 3}};
