@@ -263,7 +263,8 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
       "ttft_low:low ttft_high:high <ttft_verdict:verdict ttft_detectable:could_see "
       "ttft_power_at_5:power_at_5_%",
       "null variant: the baseline's work sent through the recycled arm; second baseline: the "
-      "baseline once more. Both in every repetition, on all prompts. Exactness and logits: against "
+      "baseline once more; first baseline: itself, for its exactness. All in every repetition, on "
+      "all prompts. Exactness and logits: against "
       "the baseline that ran before the prompt's cells. Ratios: the baseline's time over theirs, "
       "by the estimator of the speed-ups with its 95 % interval; a speed-up inside it is none. "
       "TTFT and what follows: theirs over the baseline's, less 1, with the 90 % interval, the "
@@ -312,7 +313,7 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
     row("null variant",
         [](const Prompt& p) -> const Cells& { return RecycledBy(p, NullVariant()); });
     row("second baseline", [](const Prompt& p) -> const Cells& { return p.second; });
-    row("baseline", [](const Prompt& p) -> const Cells& { return p.baseline; });
+    row("first baseline", [](const Prompt& p) -> const Cells& { return p.baseline; });
   }
   return table.Finish();
 }
