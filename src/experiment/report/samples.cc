@@ -197,7 +197,9 @@ Number DecodeRatio(const Cells& baseline, const Cells& recycled) {
     if (!length->to_a_mark) return cell.decode_ms;
     return *TimeAt(length->new_tokens)(cell) - cell.ttft_ms;
   };
-  return Quotient(MedianOf(recycled, decoding), MedianOf(baseline, decoding));
+  const Samples base = Collect(baseline, decoding), own = Collect(recycled, decoding);
+  if (base.size() < kFewestDecoded || own.size() < kFewestDecoded) return std::nullopt;
+  return Quotient(Median(own), Median(base));
 }
 
 std::optional<Estimate> TtftEstimate(const std::vector<const Prompt*>& prompts,

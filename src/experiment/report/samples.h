@@ -161,7 +161,7 @@ struct Totals {
 // At one mark, of the cells that reached it.
 [[nodiscard]] std::optional<Totals> TotalsAt(const Cells& baseline, const Cells& recycled,
                                              std::int64_t mark);
-// Decoding per token, over as many tokens of either arm: recycled over baseline.
+// Decoding over as many tokens of either arm: recycled over baseline, of kFewestDecoded cells each.
 [[nodiscard]] Number DecodeRatio(const Cells& baseline, const Cells& recycled);
 
 // The mean over prompts of the log of what `ratio` gives for a prompt; prompts for which it gives
