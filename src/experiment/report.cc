@@ -358,7 +358,7 @@ Table ExactnessTable(const std::vector<Scope>& scopes) {
 Table FoundTable(const std::vector<Scope>& scopes) {
   Builder table(
       "depth_found", "Depth found by embedding, against the depth that was there",
-      "<workload <match candidates:cand. <codec prompts found_mean:found prefix_mean:by_prefix "
+      "<workload <match <candidates:cand. <codec prompts found_mean:found prefix_mean:by_prefix "
       "available_mean:there "
       "found_share:share short:fell_short",
       "Mean depth in tokens over prompts of which both depths are known. by prefix: what the "

@@ -51,12 +51,12 @@ void DescribeLoad(const Run& run, Report& report) {
   double wall = 0, other = 0, stolen = 0;
   std::int64_t cells = 0, busy = 0;
   for (const Cell& cell : run.cells) {
-    if (!cell.wall_ms) continue;
+    // The system counts in ticks of 10 ms, which say nothing of shorter cells.
+    if (cell.wall_ms.value_or(0) < 50) continue;
     ++cells;
     wall += *cell.wall_ms;
     other += cell.other_cpu_ms.value_or(0);
     stolen += cell.steal_ms.value_or(0);
-    // The system counts in ticks of 10 ms.
     if (cell.other_cpu_ms.value_or(0) > std::max(20.0, *cell.wall_ms / 10)) ++busy;
   }
   if (!(wall > 0)) return;

@@ -365,9 +365,9 @@ std::string RenderScreen(const Report& report) {
   AddLines(report.alarms, "!!! ", 5, &out);
   AddLines(report.facts, "", 8, &out);
   out += '\n';
-  AddLines(report.claims, "- ", 15, &out);
+  AddLines(report.claims, "- ", 17, &out);
   if (!report.warnings.empty()) out += '\n';
-  AddLines(report.warnings, "warning: ", 7, &out);
+  AddLines(report.warnings, "warning: ", 5, &out);
   out +=
       "\nmore: --table NAME for one table (paper: the paper's own), --all for all of them, "
       "--format "

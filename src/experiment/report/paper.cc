@@ -8,7 +8,7 @@ Table PaperTable(const std::vector<Scope>& scopes) {
       "paper", "The paper's table: each prompt",
       "<prompt_id:prompt new_tokens baseline_s recycled_s speedup_percent:speed-up_% "
       "reuse_depth:depth prompt_similarity:prompt_sim. output_similarity:output_sim. "
-      "<policy <match candidates:cand.",
+      "<policy <match <candidates:cand.",
       "Policy embedding, match whole, the nearest entry alone; where that did not run, the nearest "
       "to it that did (policy, match and cand. say which). baseline s, recycled s: seconds until "
       "so many new tokens were there, the last that all decoded cells of both arms have; for 1, "

@@ -84,7 +84,7 @@ Builder::Builder(std::string name, std::string title, const std::string& columns
   table_.note = std::move(note);
   std::string keys = "<run <model <precision:prec. " + columns;
   if (const std::size_t at = keys.find('@'); at != std::string::npos) {
-    keys.replace(at, 1, "<policy <match candidates:cand. <codec");
+    keys.replace(at, 1, "<policy <match <candidates:cand. <codec");
   }
   std::istringstream words(keys);
   for (std::string word; words >> word;) {
