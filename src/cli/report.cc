@@ -11,25 +11,36 @@ namespace kvr::cli {
 void AddReport(CLI::App& app) {
   struct Options {
     std::vector<std::string> runs;
-    std::string format = "table";
+    std::string format, table;
+    bool all = false;
   };
   CLI::App* command = app.add_subcommand("report", "Make the paper's tables from run folders");
   const auto options = std::make_shared<Options>();
   command->add_option("runs", options->runs, "Run folders")->required();
-  command->add_option("-f,--format", options->format, "table, markdown, csv, latex or json")
-      ->capture_default_str();
+  command->add_option("-f,--format", options->format,
+                      "Everything as table, markdown, csv, latex or json");
   command->add_flag_callback(
       "--json", [options] { options->format = "json"; }, "Short for --format json");
+  command->add_option("--table", options->table, "One table alone, by its name");
+  command->add_flag("--all", options->all, "All tables in place of one screen");
   command->footer(
       "Examples:\n"
       "  kvr report results/paper/latest\n"
+      "  kvr report results/paper/latest --table paper\n"
       "  kvr report results/paper/latest --format markdown > table.md");
   command->callback([options] {
-    const experiment::Format format = experiment::FormatFromString(options->format);
+    const experiment::Format format =
+        experiment::FormatFromString(options->format.empty() ? "table" : options->format);
     std::vector<experiment::Run> runs;
     for (const std::string& folder : options->runs) runs.push_back(experiment::ReadRun(folder));
     const experiment::Report report = experiment::BuildReport(runs);
-    std::cout << experiment::Render(report, format);
+    if (!options->table.empty()) {
+      std::cout << experiment::Render(experiment::FindTable(report, options->table), format);
+    } else if (options->all || !options->format.empty()) {
+      std::cout << experiment::Render(report, format);
+    } else {
+      std::cout << experiment::RenderScreen(report);
+    }
     if (!report.alarms.empty()) {
       std::cout.flush();
       throw Error(Error::Kind::kCheckFailed, report.alarms.front());

@@ -8,6 +8,7 @@
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
+#include "kvr/experiment/run_folder.h"
 
 namespace kvr::cli {
 
@@ -31,7 +32,7 @@ class ProgressLine {
     if (terminal_ && shown_) std::cerr << "\r\033[K" << std::flush;
   }
 
-  void Show(const std::string& what, int done, int total) {
+  void Show(const std::string& what, std::int64_t done, std::int64_t total) {
     if (first_done_ < 0 && done > 0) {
       first_done_ = done;
       since_first_ = Stopwatch();
@@ -42,14 +43,15 @@ class ProgressLine {
     std::string line = std::to_string(done) + "/" + std::to_string(total) + " cells";
     if (terminal_ && total > 0) {
       constexpr int kWidth = 28;
-      const int filled = kWidth * done / total;
+      const std::int64_t filled = kWidth * done / total;
       line = "[" + std::string(static_cast<std::size_t>(filled), '#') +
              std::string(static_cast<std::size_t>(kWidth - filled), '.') + "] " + line;
     }
     line += ", " + Fixed(start_.ElapsedMs() / 1000, 0) + " s";
     // The rate since the first cell of this process: loading and filling come once.
     if (first_done_ > 0 && done > first_done_) {
-      const double left = since_first_.ElapsedMs() / 1000 / (done - first_done_) * (total - done);
+      const double each = since_first_.ElapsedMs() / 1000 / static_cast<double>(done - first_done_);
+      const double left = each * static_cast<double>(total - done);
       line += ", " + Fixed(left, 0) + " s left";
     }
     line += " (" + what + ")";
@@ -59,7 +61,7 @@ class ProgressLine {
  private:
   const bool terminal_ = ::isatty(STDERR_FILENO) == 1;
   bool shown_ = false;
-  int first_done_ = -1;
+  std::int64_t first_done_ = -1;
   Stopwatch start_, last_, since_first_;
 };
 
@@ -77,9 +79,12 @@ void PointLatest(const fs::path& folder) {
   }
 }
 
-fs::path RunFolder(const Options& options, const experiment::Config& config) {
+// Where the config's runs are.
+fs::path RunsFolder(const experiment::Config& config) { return fs::path("results") / config.name; }
+
+fs::path ChooseFolder(const Options& options, const experiment::Config& config) {
   if (!options.out.empty()) return options.out;
-  const fs::path base = fs::path("results") / config.name;
+  const fs::path base = RunsFolder(config);
   if (options.resume) {
     if (!fs::exists(base / "latest")) {
       throw NotFound("no run to resume at " + (base / "latest").string());
@@ -89,38 +94,39 @@ fs::path RunFolder(const Options& options, const experiment::Config& config) {
   std::string time = UtcTimestamp(UnixSeconds());
   std::erase(time, ':');
   std::erase(time, '-');
-  fs::path folder = base / time;
-  for (int i = 2; fs::exists(folder); ++i) folder = base / (time + "-" + std::to_string(i));
-  return folder;
+  return experiment::MakeNewFolder(base, time);
 }
 
 void Run(const Options& options) {
   const experiment::Config config = experiment::ReadConfig(options.config, options.settings);
   experiment::CheckArchives(config);
-  const int cells = experiment::CellsPerModel(config);
   if (options.dry_run) {
+    const std::int64_t cells =
+        experiment::CellsPerModel(config) * static_cast<std::int64_t>(config.models.size());
     std::cout << config.name << ": " << config.models.size() << " models, "
               << config.cache_prompts.size() << " prompts to cache, " << config.test_prompts.size()
               << " to test, " << config.reuses.size() << " ways of reuse, " << config.repetitions
-              << " repetitions: " << cells * static_cast<int>(config.models.size())
-              << " cells, up to " << config.max_new_tokens << " new tokens each\n";
+              << " repetitions: " << cells << " cells, up to " << config.marks.back()
+              << " new tokens each\n";
     return;
   }
-  const fs::path folder = RunFolder(options, config);
-  CreateFolders(folder);
-  if (options.out.empty() && !options.resume) PointLatest(folder);
+  const fs::path folder = ChooseFolder(options, config);
   ProgressLine progress;
   std::string hint = "; go on with: kvr sweep " + options.config;
   for (const std::string& setting : options.settings) hint += " --set '" + setting + "'";
   hint +=
       std::string(options.keep_cache ? " --keep-cache" : "") + " --resume --out " + folder.string();
   try {
-    experiment::RunSweep(config, {.folder = folder,
-                                  .resume = options.resume,
-                                  .keep_cache = options.keep_cache,
-                                  .progress = [&](const std::string& what, int done, int total) {
-                                    progress.Show(what, done, total);
-                                  }});
+    experiment::RunSweep(config,
+                         {.folder = folder,
+                          .resume = options.resume,
+                          .keep_cache = options.keep_cache,
+                          .progress = [&](const std::string& what, std::int64_t done,
+                                          std::int64_t total) { progress.Show(what, done, total); },
+                          .first_cell =
+                              [&] {
+                                if (options.out.empty()) PointLatest(folder);
+                              }});
   } catch (const Error& error) {
     if (error.kind() == Error::Kind::kInterrupted) throw Error(error.kind(), "interrupted" + hint);
     if (error.kind() == Error::Kind::kIo || error.kind() == Error::Kind::kResource) {

@@ -163,7 +163,7 @@ std::size_t Generator::Recycle(const Request& request, Generation& generation) {
         embedding.values, encoder_->info().fingerprint,
         static_cast<std::size_t>(request.reuse.candidates), request.reuse.min_similarity);
     plan = request.view->LongestVerified(candidates, query);
-    if (!candidates.empty()) generation.similarity = plan.similarity;
+    if (!candidates.empty()) generation.similarity = candidates.front().similarity;
   } else {
     plan = request.view->WalkPrefix(query);
   }
@@ -191,6 +191,7 @@ std::size_t Generator::Recycle(const Request& request, Generation& generation) {
   if (restored.tokens == 0) return 0;
   generation.outcome = Outcome::kHit;
   generation.reuse_depth = static_cast<int>(restored.tokens);
+  if (request.reuse.policy == Policy::kEmbedding) generation.similarity = plan.similarity;
   generation.exact_claimed =
       cache::IsExact(request.reuse.codec) &&
       (restored.tokens % static_cast<std::uint32_t>(model_.block_tokens()) == 0 || probe().exact);
@@ -249,11 +250,13 @@ Generation Generator::Generate(const Request& request) {
            std::find(info().eos_ids.begin(), info().eos_ids.end(), token) != info().eos_ids.end();
   };
 
+  generation.token_ms.reserve(static_cast<std::size_t>(limit));
   Stopwatch watch;
   std::vector<float> logits = Prefill(request.tokens, start, request.free_piece_tokens);
   Token token = keep(logits);
   timings.prefill_ms = watch.ElapsedMs();
   timings.ttft_ms = timings.embed_ms + timings.lookup_ms + timings.restore_ms + timings.prefill_ms;
+  generation.token_ms.push_back(timings.ttft_ms);
   if (request.free_piece_tokens == 0) {
     // Below an inexact restore only whole restored blocks are exact; below a lossy one, nothing.
     const std::size_t block = static_cast<std::size_t>(model_.block_tokens());
@@ -271,6 +274,7 @@ Generation Generator::Generate(const Request& request) {
     logits = model_.Decode(token, static_cast<int>(past++), buffer_);
     token = keep(logits);
     timings.decode_ms += step.ElapsedMs();
+    generation.token_ms.push_back(timings.ttft_ms + timings.decode_ms);
     if (request.on_token) request.on_token(token);
   }
   timings.total_ms = timings.ttft_ms + timings.decode_ms;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <limits>
+#include <set>
 #include <string_view>
 #include <type_traits>
 
@@ -55,7 +56,7 @@ class FieldReader {
                          ", but this program reads up to " + std::to_string(kResultsSchema) +
                          "; use the kvr that wrote it, or a newer one");
     }
-    if (schema < 1) Fail("schema " + std::to_string(schema) + ", expected 1");
+    if (schema < 1) Fail("schema " + std::to_string(schema) + ", expected 1 or more");
   }
 
  private:
@@ -78,6 +79,28 @@ class FieldReader {
       constexpr std::int64_t kLimit = std::int64_t{1} << 40;
       value = json.is_number_integer() ? json.get<std::int64_t>() : -1;
       Expect(value >= 0 && value <= kLimit, json, key, "an integer from 0 to 2^40");
+    } else if constexpr (std::is_same_v<T, std::uint64_t>) {
+      const bool negative =
+          !json.is_number_unsigned() && json.is_number_integer() && json.get<std::int64_t>() < 0;
+      Expect(json.is_number_integer() && !negative, json, key, "an integer from 0 to 2^64 - 1");
+      value = json.get<std::uint64_t>();
+    } else if constexpr (std::is_same_v<T, std::vector<double>>) {
+      Expect(json.is_array(), json, key, "an array of numbers");
+      value.clear();
+      for (const Json& item : json) Read(item, key, value.emplace_back());
+    } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+      Expect(json.is_array(), json, key, "an array of strings");
+      value.clear();
+      for (const Json& item : json) Read(item, key, value.emplace_back());
+    } else if constexpr (std::is_same_v<T, std::map<std::int64_t, double>>) {
+      Expect(json.is_object(), json, key, "an object of numbers by counts");
+      value.clear();
+      for (const auto& [name, number] : json.items()) {
+        const bool digits =
+            name.size() <= 9 && name.find_first_not_of("0123456789") == std::string::npos;
+        Expect(digits && name[0] != '0', name, key, "an object of numbers by counts");
+        Read(number, key, value[std::stoll(name)]);
+      }
     } else if constexpr (std::is_same_v<T, Fidelity>) {
       Visit(FieldReader(json, where_ + ": " + key), value);
     } else {
@@ -116,6 +139,9 @@ class FieldWriter {
     if constexpr (std::is_same_v<T, Fidelity>) {
       object_[key] = Json::object();
       Visit(FieldWriter(object_[key]), value);
+    } else if constexpr (std::is_same_v<T, std::map<std::int64_t, double>>) {
+      object_[key] = Json::object();
+      for (const auto& [count, number] : value) object_[key][std::to_string(count)] = number;
     } else {
       object_[key] = value;
     }
@@ -155,6 +181,9 @@ void Visit(const Archive& field, T& cell) {
   field("policy", cell.policy);
   field("match", cell.match);
   field("codec", cell.codec);
+  field("candidates", cell.candidates);
+  field("seed", cell.seed);
+  field("cached_parent", cell.cached_parent);
   field("outcome", cell.outcome);
   field("limited_by", cell.limited_by);
   field("exact_claimed", cell.exact_claimed);
@@ -174,6 +203,10 @@ void Visit(const Archive& field, T& cell) {
   field("decode_ms", cell.decode_ms);
   field("total_ms", cell.total_ms);
   field("save_ms", cell.save_ms);
+  field("totals_ms", cell.totals_ms);
+  field("wall_ms", cell.wall_ms);
+  field("other_cpu_ms", cell.other_cpu_ms);
+  field("steal_ms", cell.steal_ms);
   field("new_tokens", cell.new_tokens);
   field("full", cell.full);
   field("tokens", cell.tokens);
@@ -193,6 +226,8 @@ void ReadModels(const FieldReader& run, const Json& json, const std::string& whe
     field("precision", model.precision);
     field("random_weights", model.random_weights);
     if (item.contains("device")) field("device", model.device);  // runs from before have none
+    field("fingerprint", model.fingerprint);
+    field("encoder_fingerprint", model.encoder_fingerprint);
     field("kv_bytes_per_token", model.kv_bytes_per_token);
     std::optional<Json> stored;
     field("stored_bytes_per_token", stored);
@@ -208,6 +243,18 @@ void ReadModels(const FieldReader& run, const Json& json, const std::string& whe
       const FieldReader probe_field(*probe, where + ": probe of " + model.name);
       probe_field("exact", model.probe_exact);
       probe_field("cuts", model.probe_cuts);
+    }
+    std::optional<Json> baseline;
+    field("baseline", baseline);
+    if (baseline) {
+      const FieldReader baseline_field(*baseline, where + ": baseline of " + model.name);
+      baseline_field("schedule", model.baseline_schedule);
+      baseline_field.OneOf("schedule", model.baseline_schedule, {"block", "free"});
+      baseline_field("free_chunk_tokens", model.free_chunk_tokens);
+      baseline_field("block_ms", model.calibration_block_ms);
+      baseline_field("free_ms", model.calibration_free_ms);
+    } else {
+      field("free_chunk_tokens", model.free_chunk_tokens);  // where schema 1 has it
     }
     result.models.push_back(std::move(model));
   }
@@ -239,15 +286,29 @@ Run ReadDescription(const Json& json, const std::string& where) {
   const FieldReader field(json, where);
   field.Schema();
   Run run;
+  field("schema", run.schema);
+  field("prompts_sha256", run.prompts_sha256);
+  if (json.contains("prompts")) field("prompts", run.prompts);
+  std::optional<Json> cache;
+  field("cache", cache);
+  if (cache) {
+    const FieldReader cache_field(*cache, where + ": cache");
+    cache_field("kept", run.cache_kept);
+    cache_field("subfolders", run.cache_subfolders);
+    for (const std::string& name : run.cache_subfolders) {
+      const bool hash =
+          name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
+      if (!hash) cache_field.Fail("field \"subfolders\" holds \"" + name + "\", no cache key");
+    }
+  }
   field("name", run.name);
   field("environment", run.environment);
   std::optional<std::string> started;
   field("started", started);
   run.started = started.value_or("");
   field("finished", run.finished);
-  Json config;
-  field("config", config);
-  if (const auto groups = config.find("control_groups"); groups != config.end()) {
+  field("config", run.config);
+  if (const auto groups = run.config.find("control_groups"); groups != run.config.end()) {
     if (!groups->is_array()) field.Fail("config.control_groups is not an array of names");
     for (const Json& group : *groups) {
       if (!group.is_string()) field.Fail("config.control_groups is not an array of names");
@@ -264,6 +325,14 @@ Run ReadDescription(const Json& json, const std::string& where) {
 std::optional<double> Cell::DecodeMsPerToken() const {
   if (!decode_ms || new_tokens < 2) return std::nullopt;
   return *decode_ms / static_cast<double>(new_tokens - 1);
+}
+
+std::string Identity(const Cell& cell) {
+  return cell.model + "\n" + cell.precision + "\n" + cell.prompt_id + "\n" +
+         std::to_string(cell.repetition) + "\n" + cell.arm + "\n" + cell.schedule + "\n" +
+         (cell.control ? "control" : "") + "\n" + cell.policy + "\n" + cell.match.value_or("") +
+         "\n" + cell.codec.value_or("") + "\n" +
+         (cell.candidates ? std::to_string(*cell.candidates) : "");
 }
 
 Json ToJson(const Fidelity& fidelity) {
@@ -296,8 +365,15 @@ Cell CellFromJson(const Json& json, const std::string& where) {
   }
   for (const std::optional<double>& ms :
        {cell.embed_ms, cell.lookup_ms, cell.restore_ms, std::optional(cell.prefill_ms),
-        std::optional(cell.ttft_ms), cell.decode_ms, cell.total_ms, cell.save_ms}) {
+        std::optional(cell.ttft_ms), cell.decode_ms, cell.total_ms, cell.save_ms, cell.wall_ms,
+        cell.other_cpu_ms, cell.steal_ms}) {
     if (ms && *ms < 0) field.Fail("a time of " + std::to_string(*ms) + " ms");
+  }
+  for (const auto& [count, ms] : cell.totals_ms.value_or(std::map<std::int64_t, double>())) {
+    if (ms < 0 || count > cell.new_tokens) {
+      field.Fail("totals_ms of " + std::to_string(ms) + " ms for " + std::to_string(count) +
+                 " of " + std::to_string(cell.new_tokens) + " tokens");
+    }
   }
   return cell;
 }
@@ -315,9 +391,16 @@ Run ReadRun(const std::filesystem::path& folder) {
   std::filesystem::path leaf = std::filesystem::canonical(folder).filename();
   run.label = run.name + "/" + leaf.string();
 
+  std::set<std::string> models;
+  for (const ModelInfo& model : run.models) models.insert(model.name + "\n" + model.precision);
+  const std::set<std::string> prompts(run.prompts.begin(), run.prompts.end());
+  std::map<std::string, std::size_t> lines;  // of each cell, by its identity
+
   const std::filesystem::path path = folder / "cells.jsonl";
   const std::string contents = ReadFile(path);
   std::size_t number = 0;
+  std::int64_t repeated = 0;
+  std::string first_stray, first_repeated;
   for (std::size_t begin = 0; begin < contents.size();) {
     const std::size_t newline = contents.find('\n', begin);
     const bool whole = newline != std::string::npos;
@@ -334,7 +417,31 @@ Run ReadRun(const std::filesystem::path& folder) {
                              " bytes) and was left out; its cell did not finish");
       break;
     }
-    run.cells.push_back(CellFromJson(cell, where));
+    Cell read = CellFromJson(cell, where);
+    if (!prompts.empty() && (!prompts.contains(read.prompt_id) ||
+                             !models.contains(read.model + "\n" + read.precision))) {
+      if (run.stray_cells++ == 0) first_stray = where;
+      continue;
+    }
+    const auto [before, fresh] = lines.emplace(Identity(read), number);
+    if (!fresh) {
+      if (repeated++ == 0) {
+        first_repeated = where + " repeats the cell of line " + std::to_string(before->second);
+      }
+      continue;
+    }
+    run.cells.push_back(std::move(read));
+  }
+  if (run.stray_cells > 0) {
+    run.warnings.push_back(std::to_string(run.stray_cells) +
+                           " cells are of a model or prompt that the run does not have and were "
+                           "left out; the first: " +
+                           first_stray);
+  }
+  if (repeated > 0) {
+    run.warnings.push_back(
+        std::to_string(repeated) +
+        " cells repeat an earlier line's and were left out; the first: " + first_repeated);
   }
   return run;
 }

@@ -3,10 +3,12 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <optional>
 #include <set>
 #include <sstream>
+#include <tuple>
 
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
@@ -56,6 +58,24 @@ class Reader {
   }
 
   // A string, or a list of strings that makes one axis of the matrix.
+  // One whole number or a list of them.
+  std::vector<int> Integers(const std::string& key, int fallback, int low, int high) {
+    const Json* value = Find(key);
+    if (value == nullptr) return {fallback};
+    const bool list = value->is_array();
+    if (list && value->empty()) Fail(key, *value, "a whole number or a list of them, not empty");
+    std::vector<int> numbers;
+    for (std::size_t i = 0; i < (list ? value->size() : 1); ++i) {
+      const std::string at = list ? key + "/" + std::to_string(i) : key;
+      const Json& number = list ? (*value)[i] : *value;
+      numbers.push_back(static_cast<int>(AsInteger(at, number, low, high)));
+      if (std::count(numbers.begin(), numbers.end(), numbers.back()) > 1) {
+        Fail(at, number, "each value once");
+      }
+    }
+    return numbers;
+  }
+
   std::vector<std::string> Strings(const std::string& key, std::vector<std::string> fallback,
                                    bool required = false) {
     const Json* value = required ? &Need(key, "a string or a list of strings") : Find(key);
@@ -105,13 +125,7 @@ class Reader {
   std::int64_t Integer(const std::string& key, std::int64_t fallback, std::int64_t low,
                        std::int64_t high) {
     const Json* value = Find(key);
-    if (value == nullptr) return fallback;
-    if (!value->is_number_integer() || value->get<std::int64_t>() < low ||
-        value->get<std::int64_t>() > high) {
-      Fail(key, *value,
-           "a whole number from " + std::to_string(low) + " to " + std::to_string(high));
-    }
-    return value->get<std::int64_t>();
+    return value == nullptr ? fallback : AsInteger(key, *value, low, high);
   }
 
   bool Bool(const std::string& key, bool fallback) {
@@ -138,6 +152,16 @@ class Reader {
   }
 
  private:
+  std::int64_t AsInteger(const std::string& key, const Json& value, std::int64_t low,
+                         std::int64_t high) const {
+    if (!value.is_number_integer() || value.get<std::int64_t>() < low ||
+        value.get<std::int64_t>() > high) {
+      Fail(key, value,
+           "a whole number from " + std::to_string(low) + " to " + std::to_string(high));
+    }
+    return value.get<std::int64_t>();
+  }
+
   std::string AsString(const std::string& key, const Json& value) const {
     if (!value.is_string() || value.get<std::string>().empty()) {
       Fail(key, value, "a string, not empty");
@@ -189,6 +213,90 @@ std::vector<std::pair<std::string, Json>> PromptObjects(const Json& value, const
   return objects;
 }
 
+// What makes the matrix of ways of reuse, where they are not listed.
+constexpr std::array kAxes = {"policies", "match", "codecs", "candidates"};
+
+// One way of reuse; `reader` is asked for its four settings, which are lists in the matrix.
+engine::Reuse ReadReuse(Reader& reader) {
+  engine::Reuse reuse;
+  reuse.policy =
+      engine::PolicyFromString(reader.OneOf("policy", "embedding", {"embedding", "prefix"}));
+  reuse.match = cache::MatchFromString(reader.OneOf("match", "token", {"whole", "token", "block"}));
+  reuse.codec = cache::CodecFromString(reader.OneOf("codec", "fp32", cache::CodecNames()));
+  reuse.candidates = static_cast<int>(reader.Integer("candidates", 5, 1, 1000));
+  if (reuse.policy != engine::Policy::kEmbedding && reader.Find("candidates") != nullptr) {
+    reader.Fail("candidates", reuse.candidates, "it with policy embedding only");
+  }
+  reader.Finish();
+  return reuse;
+}
+
+// What tells a way of reuse from another.
+auto Identity(const engine::Reuse& reuse) {
+  const bool embedding = reuse.policy == engine::Policy::kEmbedding;
+  return std::tuple(reuse.policy, reuse.match, reuse.codec, embedding ? reuse.candidates : 0);
+}
+
+// "reuses" as a list, or else the matrix of "policies", "match", "codecs" and "candidates"; fills
+// in the codecs too.
+void ReadReuses(Reader& reader, const std::string& where, Config* config) {
+  if (const Json* list = reader.Find("reuses")) {
+    for (const char* key : kAxes) {
+      if (const Json* other = reader.Find(key)) {
+        reader.Fail(key, *other, "it inside \"reuses\", which lists each way of reuse");
+      }
+    }
+    if (!list->is_array() || list->empty()) {
+      reader.Fail("reuses", *list, "a list of objects, not empty");
+    }
+    for (std::size_t i = 0; i < list->size(); ++i) {
+      Reader item((*list)[i], where + "/reuses/" + std::to_string(i));
+      config->reuses.push_back(ReadReuse(item));
+    }
+  } else {
+    const std::vector<std::string> policies = reader.Strings("policies", {"embedding"});
+    const std::vector<std::string> matches = reader.Strings("match", {"token"});
+    const std::vector<std::string> codecs = reader.Strings("codecs", {"fp32"});
+    const std::vector<int> candidates = reader.Integers("candidates", 5, 1, 1000);
+    for (const std::string& policy : policies) {
+      reader.CheckOneOf("policies", policy, {"embedding", "prefix"});
+      for (const int count : policy == "embedding" ? candidates : std::vector<int>{5}) {
+        for (const std::string& match : matches) {
+          reader.CheckOneOf("match", match, {"whole", "token", "block"});
+          for (const std::string& codec : codecs) {
+            reader.CheckOneOf("codecs", codec, cache::CodecNames());
+            config->reuses.push_back({.policy = engine::PolicyFromString(policy),
+                                      .match = cache::MatchFromString(match),
+                                      .candidates = count,
+                                      .codec = cache::CodecFromString(codec)});
+          }
+        }
+      }
+    }
+  }
+  const auto min_similarity = static_cast<float>(reader.Number("min_similarity", 0, -1, 1));
+  const auto min_depth = static_cast<std::uint32_t>(reader.Integer("min_depth", 1, 1, 1 << 20));
+  for (std::size_t i = 0; i < config->reuses.size(); ++i) {
+    engine::Reuse& reuse = config->reuses[i];
+    reuse.min_similarity = min_similarity;
+    reuse.min_depth = min_depth;
+    if (reuse.policy == engine::Policy::kEmbedding && config->encoder.empty()) {
+      throw InvalidInput(where + "/encoder: is missing; policy embedding needs one");
+    }
+    for (std::size_t j = 0; j < i; ++j) {
+      if (Identity(config->reuses[j]) == Identity(reuse)) {
+        throw InvalidInput(where + "/reuses/" + std::to_string(i) +
+                           ": is the same way of reuse as " + "/reuses/" + std::to_string(j) +
+                           ", expected each once");
+      }
+    }
+    std::vector<cache::Codec>& codecs = config->codecs;
+    if (std::find(codecs.begin(), codecs.end(), reuse.codec) == codecs.end()) {
+      codecs.push_back(reuse.codec);
+    }
+  }
+}
+
 void Apply(const std::string& setting, Json* config) {
   const std::size_t equals = setting.find('=');
   if (equals == 0 || equals == std::string::npos) {
@@ -196,7 +304,14 @@ void Apply(const std::string& setting, Json* config) {
   }
   const std::string value = setting.substr(equals + 1);
   Json parsed = Json::parse(value, nullptr, /*allow_exceptions=*/false);
-  (*config)[setting.substr(0, equals)] = parsed.is_discarded() ? Json(value) : std::move(parsed);
+  const std::string key = setting.substr(0, equals);
+  (*config)[key] = parsed.is_discarded() ? Json(value) : std::move(parsed);
+  // Matrix and list exclude each other; what the command line says wins.
+  const bool axis = std::find(kAxes.begin(), kAxes.end(), key) != kAxes.end();
+  if (axis) config->erase("reuses");
+  if (key == "reuses") {
+    for (const char* other : kAxes) config->erase(other);
+  }
 }
 
 }  // namespace
@@ -260,36 +375,15 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
     reader.CheckOneOf("control_groups", group, groups);
   }
 
-  const std::vector<std::string> policies = reader.Strings("policies", {"embedding"});
-  const std::vector<std::string> matches = reader.Strings("match", {"token"});
-  for (const std::string& codec : reader.Strings("codecs", {"fp32"})) {
-    reader.CheckOneOf("codecs", codec, cache::CodecNames());
-    config.codecs.push_back(cache::CodecFromString(codec));
-  }
-  const auto candidates = static_cast<int>(reader.Integer("candidates", 5, 1, 1000));
-  const auto min_similarity = static_cast<float>(reader.Number("min_similarity", 0, -1, 1));
-  const auto min_depth = static_cast<std::uint32_t>(reader.Integer("min_depth", 1, 1, 1 << 20));
-  for (const std::string& policy : policies) {
-    reader.CheckOneOf("policies", policy, {"embedding", "prefix"});
-    if (policy == "embedding" && config.encoder.empty()) {
-      throw InvalidInput(path.string() + ":/encoder: is missing; policy embedding needs one");
-    }
-    for (const std::string& match : matches) {
-      reader.CheckOneOf("match", match, {"whole", "token", "block"});
-      for (const cache::Codec codec : config.codecs) {
-        config.reuses.push_back({.policy = engine::PolicyFromString(policy),
-                                 .match = cache::MatchFromString(match),
-                                 .candidates = candidates,
-                                 .min_similarity = min_similarity,
-                                 .min_depth = min_depth,
-                                 .codec = codec});
-      }
-    }
-  }
+  ReadReuses(reader, path.string() + ":", &config);
 
   config.repetitions = static_cast<int>(reader.Integer("repetitions", 3, 1, 10000));
   config.warmups = static_cast<int>(reader.Integer("warmups", 2, 0, 1000));
-  config.max_new_tokens = static_cast<int>(reader.Integer("max_new_tokens", 16, 1, 1 << 20));
+  config.marks = reader.Integers("max_new_tokens", 16, 1, 1 << 20);
+  std::sort(config.marks.begin(), config.marks.end());
+  if (reader.Find("long_prompts") != nullptr) {
+    config.long_prompts = static_cast<int>(reader.Integer("long_prompts", 0, 0, 1 << 20));
+  }
   config.sampling.temperature = reader.Number("temperature", 0, 0, 100);
   config.sampling.top_k = static_cast<int>(reader.Integer("top_k", 0, 0, 1 << 30));
   config.sampling.top_p = reader.Number("top_p", 1, 0, 1);

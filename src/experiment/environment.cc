@@ -1,10 +1,14 @@
 #include "kvr/experiment/environment.h"
 
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <fstream>
 
 #include "kvr/model/runtime.h"
 
@@ -29,6 +33,37 @@ Json DescribeEnvironment() {
           {"commit", KVR_COMMIT},
           {"version", KVR_VERSION},
           {"build_type", KVR_BUILD_TYPE}};
+}
+
+LoadMeter::Counters LoadMeter::Now() {
+  // "cpu" and ticks since the start: user, nice, system, idle, iowait, irq, softirq, steal.
+  std::ifstream stat("/proc/stat");
+  std::string name;
+  std::array<double, 8> ticks{};
+  stat >> name;
+  for (double& value : ticks) stat >> value;
+  Counters counters;
+  counters.known = stat.good() && name == "cpu";
+  const double tick_ms = 1000.0 / static_cast<double>(::sysconf(_SC_CLK_TCK));
+  counters.busy_ms = (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) * tick_ms;
+  counters.steal_ms = ticks[7] * tick_ms;
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  for (const timeval& time : {usage.ru_utime, usage.ru_stime}) {
+    counters.own_ms +=
+        static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_usec) / 1e3;
+  }
+  return counters;
+}
+
+LoadMeter::Load LoadMeter::Measure() const {
+  Load load{.wall_ms = watch_.ElapsedMs()};
+  const Counters end = Now();
+  if (begin_.known && end.known) {
+    load.other_cpu_ms = std::max(0.0, end.busy_ms - begin_.busy_ms - (end.own_ms - begin_.own_ms));
+    load.steal_ms = std::max(0.0, end.steal_ms - begin_.steal_ms);
+  }
+  return load;
 }
 
 }  // namespace kvr::experiment

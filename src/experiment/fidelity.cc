@@ -14,6 +14,8 @@ namespace {
 
 using Rows = std::vector<std::vector<float>>;
 
+constexpr const char* kWhitespace = " \t\r\n";
+
 // log(sum(exp(row))) without overflow.
 double LogSumExp(std::span<const float> row) {
   const double top = *std::max_element(row.begin(), row.end());
@@ -39,7 +41,8 @@ std::vector<std::string> Words(std::string_view text) {
 }
 
 // Fills in what rows of logits tell.
-void CompareRows(const Rows& expected, const Rows& found, Fidelity* fidelity) {
+void CompareRows(std::span<const std::vector<float>> expected, const Rows& found,
+                 Fidelity* fidelity) {
   const std::size_t steps = std::min(expected.size(), found.size());
   fidelity->compared_tokens = static_cast<std::int64_t>(steps);
   double kl_sum = 0, kl_max = 0, max_diff = 0;
@@ -78,9 +81,10 @@ double KlDivergence(std::span<const float> p_logits, std::span<const float> q_lo
   return std::max(0.0, sum);
 }
 
-double RougeL(std::string_view a, std::string_view b) {
+std::optional<double> RougeL(std::string_view a, std::string_view b) {
   const std::vector<std::string> x = Words(a), y = Words(b);
-  if (x.empty() || y.empty()) return x.empty() && y.empty() ? 1 : 0;
+  if (x.empty() && y.empty()) return std::nullopt;
+  if (x.empty() || y.empty()) return 0;
   // Longest common subsequence, one row at a time.
   std::vector<std::size_t> row(y.size() + 1);
   for (const std::string& word : x) {
@@ -100,30 +104,42 @@ Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& re
                          bool semantic) {
   assert(!baseline.tokens.empty() && baseline.logits.size() == baseline.tokens.size());
   Fidelity fidelity;
-  const auto differ = std::mismatch(baseline.tokens.begin(), baseline.tokens.end(),
-                                    recycled.tokens.begin(), recycled.tokens.end());
-  const bool same = differ.first == baseline.tokens.end() && differ.second == recycled.tokens.end();
+  const std::size_t steps = std::min(baseline.tokens.size(),
+                                     static_cast<std::size_t>(std::max(1, request.max_new_tokens)));
+  const Tokens expected(baseline.tokens.begin(),
+                        baseline.tokens.begin() + static_cast<std::ptrdiff_t>(steps));
+  const auto expected_logits = std::span(baseline.logits).first(steps);
+  const auto differ = std::mismatch(expected.begin(), expected.end(), recycled.tokens.begin(),
+                                    recycled.tokens.end());
+  const bool same = differ.first == expected.end() && differ.second == recycled.tokens.end();
   fidelity.exact = same;
   if (!same) {
-    fidelity.first_divergence = differ.first - baseline.tokens.begin();
+    fidelity.first_divergence = differ.first - expected.begin();
     engine::Request forced = request;
-    forced.forced = baseline.tokens;
+    forced.forced = expected;
     forced.keep_logits = true;
     forced.cold = false;
     forced.on_token = nullptr;
-    CompareRows(baseline.logits, generator.Generate(forced).logits, &fidelity);
+    CompareRows(expected_logits, generator.Generate(forced).logits, &fidelity);
   } else {
-    CompareRows(baseline.logits, recycled.logits, &fidelity);
+    CompareRows(expected_logits, recycled.logits, &fidelity);
   }
-  if (generator.info().random_weights) {
-    fidelity.semantic = "random weights";
-  } else if (!semantic) {
-    fidelity.semantic = "first token only";
+  if (generator.info().random_weights || !semantic) {
+    fidelity.semantic = generator.info().random_weights ? "random weights" : "first token only";
+    return fidelity;
+  }
+  const std::string a = generator.Text(expected), b = generator.Text(recycled.tokens);
+  const auto empty = [](const std::string& text) {
+    return text.find_first_not_of(kWhitespace) == std::string::npos;
+  };
+  if (empty(a) && empty(b)) {
+    fidelity.semantic = "empty replies";
   } else {
     fidelity.semantic = "measured";
-    const std::string a = generator.Text(baseline.tokens), b = generator.Text(recycled.tokens);
     fidelity.rouge_l = RougeL(a, b);
-    if (generator.encoder() != nullptr) {
+    if (generator.encoder() != nullptr && a == b) {
+      fidelity.cosine = 1;
+    } else if (generator.encoder() != nullptr) {
       const std::vector<float> x = generator.Embed(a).values, y = generator.Embed(b).values;
       double dot = 0;
       for (std::size_t i = 0; i < x.size(); ++i) dot += static_cast<double>(x[i]) * y[i];

@@ -2,22 +2,95 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <map>
 #include <numeric>
-#include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace kvr::experiment {
 namespace {
 
-// An unbiased draw from 0 to `bound` - 1: draws from the incomplete last stretch of `bound` values
-// are thrown away.
-std::size_t DrawIndex(std::mt19937_64& random, std::size_t bound) {
-  const std::uint64_t n = bound;
-  const std::uint64_t limit = std::numeric_limits<std::uint64_t>::max() / n * n;
-  std::uint64_t draw = random();
-  while (draw >= limit) draw = random();
-  return static_cast<std::size_t>(draw % n);
+// The continued fraction of the regularized incomplete beta function, by Lentz's method
+// (Abramowitz and Stegun, 26.5.8).
+double BetaFraction(double a, double b, double x) {
+  constexpr double kTiny = 1e-300;
+  const auto away_from_zero = [](double value) { return std::abs(value) < kTiny ? kTiny : value; };
+  double c = 1;
+  double d = 1 / away_from_zero(1 - (a + b) * x / (a + 1));
+  double fraction = d;
+  for (int i = 1; i <= 500; ++i) {
+    const double m = i;
+    for (const double term : {m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+                              -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))}) {
+      d = 1 / away_from_zero(1 + term * d);
+      c = away_from_zero(1 + term / c);
+      fraction *= c * d;
+    }
+    if (std::abs(c * d - 1) < 1e-15) break;
+  }
+  return fraction;
+}
+
+// The regularized incomplete beta function I_x(a, b).
+double IncompleteBeta(double a, double b, double x) {
+  if (x <= 0) return 0;
+  if (x >= 1) return 1;
+  const double front = std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) +
+                                a * std::log(x) + b * std::log1p(-x));
+  if (x < (a + 1) / (a + b + 2)) return front * BetaFraction(a, b, x) / a;
+  return 1 - front * BetaFraction(b, a, 1 - x) / b;
+}
+
+// The prompts of one stratum by cluster: how many, and the sum of their log ratios.
+struct Sum {
+  double prompts = 0, total = 0;
+};
+using Stratum = std::map<std::string, Sum>;
+
+// Joins strata of one cluster as StratifiedMean() says. Clusters stay apart by their stratum's
+// name.
+std::vector<Stratum> Pooled(const std::map<std::string, Stratum>& strata) {
+  std::vector<Stratum> result;
+  Stratum single;
+  for (const auto& [name, stratum] : strata) {
+    if (stratum.size() > 1) {
+      result.push_back(stratum);
+    } else {
+      single.emplace(name, stratum.begin()->second);
+    }
+  }
+  if (single.empty()) return result;
+  if (single.size() == 1 && !result.empty()) {
+    auto fewest =
+        std::min_element(result.begin(), result.end(),
+                         [](const Stratum& a, const Stratum& b) { return a.size() < b.size(); });
+    fewest->emplace("\n" + single.begin()->first, single.begin()->second);
+  } else {
+    result.push_back(std::move(single));
+  }
+  return result;
+}
+
+// The jackknife's variance of the stratum's sum of log ratios, and its degrees of freedom.
+std::pair<double, double> VarianceOfSum(const Stratum& stratum) {
+  Sum all;
+  for (const auto& [name, sum] : stratum) {
+    all.prompts += sum.prompts;
+    all.total += sum.total;
+  }
+  const double m = static_cast<double>(stratum.size());
+  double variance = 0, squares = 0;
+  for (const auto& [name, sum] : stratum) {
+    // How far the mean moves when the cluster is left out.
+    const double moved = (sum.total - sum.prompts * all.total / all.prompts) /
+                         (all.prompts - sum.prompts) * all.prompts;
+    variance += (m - 1) / m * moved * moved;
+    squares += sum.prompts * sum.prompts;
+  }
+  // As many clusters of one size as would spread the prompts as much.
+  const double effective = all.prompts * all.prompts / squares;
+  return {variance, std::max(effective - 1, 1.0)};
 }
 
 }  // namespace
@@ -54,40 +127,82 @@ std::optional<double> GeometricMean(std::span<const double> sample) {
   return std::exp(sum / static_cast<double>(sample.size()));
 }
 
-std::optional<Interval> BootstrapInterval(std::span<const double> clusters, Statistic statistic,
-                                          std::uint64_t seed, int resamples) {
-  if (clusters.size() < kFewestClusters || resamples < 1) return std::nullopt;
-  std::mt19937_64 random(seed);
-  std::vector<double> drawn(clusters.size());
-  std::vector<double> results;
-  results.reserve(static_cast<std::size_t>(resamples));
-  for (int i = 0; i < resamples; ++i) {
-    for (double& value : drawn) value = clusters[DrawIndex(random, clusters.size())];
-    const std::optional<double> result = statistic(drawn);
-    if (!result) return std::nullopt;
-    results.push_back(*result);
-  }
-  return Interval{*Quantile(results, 0.025), *Quantile(results, 0.975)};
+double StudentCdf(double t, double df) {
+  const double tail = IncompleteBeta(df / 2, 0.5, df / (df + t * t)) / 2;
+  return t > 0 ? 1 - tail : tail;
 }
 
-std::optional<double> NoiseFloor(std::span<const std::vector<double>> clusters, std::uint64_t seed,
-                                 int resamples) {
-  std::mt19937_64 random(seed);
-  std::vector<double> differences, magnitudes;
-  for (int i = 0; i < resamples; ++i) {
-    differences.clear();
-    for (const std::vector<double>& runs : clusters) {
-      if (runs.size() < 2) continue;
-      const std::size_t one = DrawIndex(random, runs.size());
-      std::size_t other = DrawIndex(random, runs.size() - 1);
-      if (other >= one) ++other;
-      if (runs[other] > 0) differences.push_back(runs[one] / runs[other] - 1);
-    }
-    if (const std::optional<double> median = Median(differences)) {
-      magnitudes.push_back(std::abs(*median));
-    }
+double StudentQuantile(double p, double df) {
+  if (p < 0.5) return -StudentQuantile(1 - p, df);
+  double low = 0, high = 1;
+  while (StudentCdf(high, df) < p && high < 1e12) high *= 2;
+  for (int i = 0; i < 100 && low < high; ++i) {
+    const double middle = (low + high) / 2;
+    (StudentCdf(middle, df) < p ? low : high) = middle;
   }
-  return Quantile(magnitudes, 0.95);
+  return (low + high) / 2;
+}
+
+double Estimate::ratio() const { return std::exp(mean); }
+
+std::optional<Interval> Estimate::LogInterval(double level) const {
+  if (!(df > 0)) return std::nullopt;
+  const double half = StudentQuantile((1 + level) / 2, df) * standard_error;
+  return Interval{mean - half, mean + half};
+}
+
+std::optional<Interval> Estimate::RatioInterval(double level) const {
+  const std::optional<Interval> logs = LogInterval(level);
+  if (!logs) return std::nullopt;
+  return Interval{std::exp(logs->low), std::exp(logs->high)};
+}
+
+std::optional<Estimate> StratifiedMean(std::span<const Observation> observations) {
+  if (observations.empty()) return std::nullopt;
+  std::map<std::string, Stratum> strata;
+  Estimate estimate;
+  for (const Observation& one : observations) {
+    Sum& sum = strata[one.stratum][one.cluster];
+    sum.prompts += 1;
+    sum.total += one.log_ratio;
+    estimate.mean += one.log_ratio;
+  }
+  const double prompts = static_cast<double>(observations.size());
+  estimate.prompts = observations.size();
+  estimate.mean /= prompts;
+  double variance = 0, spread = 0, most = 0;
+  for (const Stratum& stratum : Pooled(strata)) {
+    estimate.clusters += stratum.size();
+    if (stratum.size() < 2) continue;
+    const auto [own, df] = VarianceOfSum(stratum);
+    variance += own;
+    spread += own * own / df;
+    most += df;
+  }
+  if (estimate.clusters < kFewestClusters) return estimate;
+  estimate.standard_error = std::sqrt(variance) / prompts;
+  estimate.df = spread > 0 ? variance * variance / spread : most;
+  return estimate;
+}
+
+std::optional<Equivalence> TestEquivalence(const Estimate& estimate, double margin) {
+  const std::optional<Interval> inner = estimate.LogInterval(0.90);
+  const std::optional<Interval> outer = estimate.LogInterval(0.95);
+  if (!inner || !outer) return std::nullopt;
+  Equivalence result;
+  result.interval = {std::exp(inner->low), std::exp(inner->high)};
+  const double limit = std::log1p(margin);
+  if (inner->low > -limit && inner->high < limit) {
+    result.verdict = Verdict::kEquivalent;
+  } else if (outer->low > 0 || outer->high < 0) {
+    result.verdict = Verdict::kDiffers;
+  }
+  const double df = estimate.df, critical = StudentQuantile(0.975, df);
+  result.detectable = std::expm1((critical + StudentQuantile(0.8, df)) * estimate.standard_error);
+  // Student's t, moved by the effect, in place of the noncentral one.
+  const double moved = estimate.standard_error > 0 ? std::log(1.05) / estimate.standard_error : 1e9;
+  result.power_at_5 = StudentCdf(moved - critical, df) + StudentCdf(-moved - critical, df);
+  return result;
 }
 
 }  // namespace kvr::experiment

@@ -1,12 +1,9 @@
 #include "kvr/experiment/sweep.h"
 
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <map>
 #include <numeric>
 #include <optional>
@@ -22,6 +19,8 @@
 #include "kvr/experiment/cells.h"
 #include "kvr/experiment/environment.h"
 #include "kvr/experiment/fidelity.h"
+#include "kvr/experiment/run_folder.h"
+#include "kvr/experiment/statistics.h"
 #include "kvr/model/runtime.h"
 
 namespace kvr::experiment {
@@ -33,26 +32,26 @@ namespace {
 // What one cell runs, apart from prompt and repetition.
 struct Variant {
   engine::Arm arm = engine::Arm::kBaseline;
-  bool free = false;
+  bool free = false;  // prefill in free pieces; the schedule's otherwise
   bool control = false;
+  bool goes_on = false;  // decodes a long prompt to the last mark
   engine::Reuse reuse;
 };
 
-std::vector<Variant> Variants(const Config& config, bool first_round) {
-  std::vector<Variant> variants = {{}, {.free = true}};
-  if (first_round) variants.push_back({.control = true});
+// The one baseline, twice, the same work as a recycled arm that reuses nothing, and each reuse.
+std::vector<Variant> Variants(const Config& config, bool free) {
+  std::vector<Variant> variants = {
+      {.free = free, .goes_on = true},
+      {.free = free, .control = true, .goes_on = true},
+      {.arm = engine::Arm::kRecycled,
+       .free = free,
+       .goes_on = true,
+       .reuse = {.policy = engine::Policy::kOff, .codec = config.codecs[0]}}};
   for (const engine::Reuse& reuse : config.reuses) {
-    variants.push_back({.arm = engine::Arm::kRecycled, .reuse = reuse});
+    const bool first = variants.size() == 3;
+    variants.push_back({.arm = engine::Arm::kRecycled, .goes_on = first, .reuse = reuse});
   }
   return variants;
-}
-
-// Tells a cell from all others of its run.
-std::string CellKey(const Cell& cell) {
-  return cell.model + "\n" + cell.precision + "\n" + cell.prompt_id + "\n" +
-         std::to_string(cell.repetition) + "\n" + cell.arm + "\n" + cell.schedule + "\n" +
-         (cell.control ? "control" : "") + "\n" + cell.policy + "\n" + cell.match.value_or("") +
-         "\n" + cell.codec.value_or("");
 }
 
 // Fisher-Yates by our own draws: std::shuffle differs between standard libraries.
@@ -63,34 +62,94 @@ void Shuffle(std::vector<T>* items, std::mt19937_64* random) {
   }
 }
 
-// cells.jsonl, open for appending. A line is written by one call, so that a killed process leaves
-// at most one torn line, the last.
-class CellFile {
- public:
-  explicit CellFile(const fs::path& path)
-      : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
-    if (fd_.get() < 0) throw IoError("cannot open " + path.string(), errno);
-  }
-
-  void Append(const Cell& cell) {
-    const std::string line = DumpLine(ToJson(cell)) + "\n";
-    std::size_t written = 0;
-    while (written < line.size()) {
-      const ssize_t put = ::write(fd_.get(), line.data() + written, line.size() - written);
-      if (put < 0 && errno == EINTR) continue;
-      if (put < 0) throw IoError("cannot write " + path_.string(), errno);
-      written += static_cast<std::size_t>(put);
+// Whether each test prompt is decoded to the last mark: config.long_prompts of those outside the
+// control groups, in turn from each group, drawn by the seed.
+std::vector<bool> LongPrompts(const Config& config) {
+  std::vector<bool> is_long(config.test_prompts.size(), !config.long_prompts.has_value());
+  if (!config.long_prompts) return is_long;
+  std::vector<std::size_t> order(config.test_prompts.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::mt19937_64 random(config.sampling.seed);
+  Shuffle(&order, &random);
+  std::map<std::string, std::vector<std::size_t>> groups;
+  for (const std::size_t prompt : order) {
+    const std::string& group = config.test_prompts[prompt].group;
+    const auto& controls = config.control_groups;
+    if (std::find(controls.begin(), controls.end(), group) == controls.end()) {
+      groups[group].push_back(prompt);
     }
   }
+  int left = *config.long_prompts;
+  for (bool any = true; any && left > 0;) {
+    any = false;
+    for (auto& [group, prompts] : groups) {
+      if (prompts.empty() || left == 0) continue;
+      is_long[prompts.back()] = any = true;
+      prompts.pop_back();
+      --left;
+    }
+  }
+  return is_long;
+}
 
- private:
-  fs::path path_;
-  UniqueFd fd_;
+// The config's prompts as one model reads them.
+struct Prompts {
+  std::vector<engine::Prompt> test;
+  std::vector<int> limits;  // new tokens of those variants that go on
+  std::vector<engine::OpenTurn> cached;
+  std::vector<std::optional<std::size_t>> parents;  // of each test prompt, into `cached`
 };
+
+void CheckLength(const std::string& what, std::size_t tokens, int new_tokens,
+                 const model::ArchiveInfo& info, const std::string& remedy) {
+  if (tokens == 0) throw InvalidInput(what + ": has no tokens for " + info.name);
+  if (tokens + static_cast<std::size_t>(new_tokens) <=
+      static_cast<std::size_t>(info.context_tokens)) {
+    return;
+  }
+  throw InvalidInput(what + ": its " + std::to_string(tokens) + " tokens and " +
+                     std::to_string(new_tokens) + " to generate pass the context of " +
+                     std::to_string(info.context_tokens) + " tokens of " + info.name + remedy);
+}
+
+// Throws kInvalidInput for a prompt that does not fit the context.
+Prompts PreparePrompts(const Config& config, const engine::PromptContext& context) {
+  Prompts prompts;
+  for (const CachedPrompt& cached : config.cache_prompts) {
+    prompts.cached.push_back(engine::PrepareOpenTurn(context, cached.text, config.chat));
+    CheckLength("cached prompt " + cached.id, prompts.cached.back().tokens.size(), 0, context.info,
+                "");
+  }
+  const std::vector<bool> is_long = LongPrompts(config);
+  for (std::size_t i = 0; i < config.test_prompts.size(); ++i) {
+    const TestPrompt& test = config.test_prompts[i];
+    prompts.limits.push_back(is_long[i] ? config.marks.back() : config.marks.front());
+    prompts.test.push_back(engine::PreparePrompt(context, test.text, config.chat,
+                                                 config.truncate_left, prompts.limits.back()));
+    const Tokens& tokens = prompts.test.back().tokens;
+    CheckLength("test prompt " + test.id, tokens.size(), prompts.limits.back(), context.info,
+                "; \"truncate\": \"left\" cuts the prompt");
+    std::optional<std::size_t> parent;
+    std::size_t longest = 0;
+    for (std::size_t j = 0; j < prompts.cached.size(); ++j) {
+      const engine::OpenTurn& cached = prompts.cached[j];
+      const auto differ =
+          std::mismatch(tokens.begin(), tokens.end(), cached.tokens.begin(), cached.tokens.end());
+      const auto common = static_cast<std::size_t>(differ.first - tokens.begin());
+      // What the template alone has makes nobody a parent.
+      if (common <= std::max(longest, cached.opening_tokens)) continue;
+      longest = common;
+      parent = j;
+    }
+    prompts.parents.push_back(parent);
+  }
+  return prompts;
+}
 
 class Sweep {
  public:
-  Sweep(const Config& config, const SweepOptions& options) : config_(config), options_(options) {}
+  Sweep(const Config& config, const SweepOptions& options)
+      : config_(config), options_(options), folder_(options.folder) {}
 
   void Run() {
     model::SetUpRuntime(config_.threads);
@@ -98,70 +157,115 @@ class Sweep {
     if (done_ < total_) {
       for (const ModelChoice& choice : config_.models) RunModel(choice);
     }
-    if (!options_.keep_cache) fs::remove_all(CacheDir());
+    if (!run_["cache"]["kept"].get<bool>()) {
+      folder_.RemoveCache(run_["cache"]["subfolders"].get<std::vector<std::string>>());
+    }
     run_["finished"] = UtcTimestamp(UnixSeconds());
     WriteRun();
   }
 
  private:
-  fs::path CacheDir() const { return options_.folder / "cache"; }
-
   void Progress(const std::string& what) {
     ThrowIfInterrupted();
     if (options_.progress) options_.progress(what, done_, total_);
   }
 
-  void WriteRun() { WriteAndRename(options_.folder / "run.json", run_.dump(1) + "\n"); }
+  void WriteRun() { folder_.WriteDescription(run_); }
 
-  // Creates the run folder, or takes up one that was left.
+  // Begins a run in the folder, or takes up the one that was left there.
   void Open() {
-    total_ = CellsPerModel(config_) * static_cast<int>(config_.models.size());
-    CreateFolders(options_.folder);
-    const fs::path run_file = options_.folder / "run.json", cells = options_.folder / "cells.jsonl";
-    if (fs::exists(run_file)) {
+    total_ = CellsPerModel(config_) * static_cast<std::int64_t>(config_.models.size());
+    if (folder_.HoldsRun()) {
       if (!options_.resume) {
-        throw InvalidInput(options_.folder.string() +
+        throw InvalidInput(folder_.path().string() +
                            " holds a run already; --resume goes on with it");
       }
-      run_ = ReadJsonFile(run_file);
-      if (run_.at("config") != config_.json) {
-        throw InvalidInput(options_.folder.string() +
-                           " was begun with another config; it can't be resumed with this one");
-      }
-      if (run_.value("prompts_sha256", "") != PromptsDigest()) {
-        throw InvalidInput(
-            options_.folder.string() +
-            " was begun with other prompts: the files have changed; start a new run");
-      }
-      const Json now = DescribeEnvironment();
-      for (const char* field :
-           {"cpu_model", "instruction_set", "threads", "libtorch_version", "commit"}) {
-        if (run_.at("environment").at(field) != now.at(field)) {
-          throw Incompatible(options_.folder.string() + " was begun with " + field + " " +
-                             DumpLine(run_["environment"][field]) + ", this is " +
-                             DumpLine(now[field]) + "; start a new run");
-        }
-      }
-      if (fs::exists(cells)) {
-        DropTornLine(cells);
-        const struct Run before = ReadRun(options_.folder);
-        for (const Cell& cell : before.cells) finished_.insert(CellKey(cell));
-        done_ = static_cast<int>(finished_.size());
-      }
-      run_["finished"] = nullptr;
+      TakeUp();
     } else {
+      folder_.RefuseForeignCache();
       run_ = {{"schema", kResultsSchema},
               {"name", config_.name},
               {"config", config_.json},
+              {"prompts", PromptNames()},
               {"prompts_sha256", PromptsDigest()},
               {"environment", DescribeEnvironment()},
               {"models", Json::array()},
+              {"cache", {{"subfolders", Json::array()}, {"kept", false}}},
               {"fill", Json::array()},
-              {"started", UtcTimestamp(UnixSeconds())},
-              {"finished", nullptr}};
+              {"started", UtcTimestamp(UnixSeconds())}};
     }
+    run_["finished"] = nullptr;
+    // Once kept, it stays kept.
+    if (options_.keep_cache) run_["cache"]["kept"] = true;
     WriteRun();
-    file_ = std::make_unique<CellFile>(cells);
+  }
+
+  // Reads what was left, which must be of this config, machine and program.
+  void TakeUp() {
+    folder_.DropTornLine();
+    before_ = ReadRun(folder_.path());
+    const std::string where = folder_.path().string();
+    if (before_.schema != kResultsSchema) {
+      throw Incompatible(where + " was begun by another version of this program; start a new run");
+    }
+    if (before_.config != config_.json) {
+      throw InvalidInput(where +
+                         " was begun with another config; it can't be resumed with this one");
+    }
+    if (before_.prompts_sha256 != PromptsDigest()) {
+      throw InvalidInput(where +
+                         " was begun with other prompts: the files have changed; start a new run");
+    }
+    const Json now = DescribeEnvironment();
+    for (const char* field :
+         {"cpu_model", "instruction_set", "threads", "libtorch_version", "commit"}) {
+      const Json then = before_.environment.value(field, Json());
+      if (then != now.at(field)) {
+        throw Incompatible(where + " was begun with " + field + " " + DumpLine(then) +
+                           ", this is " + DumpLine(now.at(field)) + "; start a new run");
+      }
+    }
+    for (const std::string& warning : before_.warnings) spdlog::warn("{}", warning);
+    for (const Cell& cell : before_.cells) {
+      if (!OfThisConfig(cell)) ++before_.stray_cells;
+      finished_.insert(Identity(cell));
+    }
+    if (before_.stray_cells > 0) {
+      throw Corrupt(folder_.cells().string() + ": " + std::to_string(before_.stray_cells) +
+                    " cells are none that this config makes; start a new run");
+    }
+    done_ = static_cast<std::int64_t>(finished_.size());
+    run_ = ReadJsonFile(folder_.description());
+    for (const char* list : {"models", "fill"}) {
+      if (!run_.contains(list)) run_[list] = Json::array();
+    }
+    if (!run_.contains("cache") || run_["cache"].is_null()) {
+      run_["cache"] = {{"subfolders", Json::array()}, {"kept", before_.cache_kept}};
+    }
+  }
+
+  bool OfThisConfig(const Cell& cell) const {
+    const auto model =
+        std::find_if(before_.models.begin(), before_.models.end(), [&](const ModelInfo& info) {
+          return info.name == cell.model && info.precision == cell.precision;
+        });
+    if (model == before_.models.end() || cell.repetition >= config_.repetitions) return false;
+    const std::vector<Variant> variants = Variants(config_, model->baseline_schedule == "free");
+    return std::any_of(variants.begin(), variants.end(), [&](const Variant& variant) {
+      Cell made;
+      made.model = cell.model;
+      made.precision = cell.precision;
+      made.prompt_id = cell.prompt_id;
+      made.repetition = cell.repetition;
+      Describe(variant, &made);
+      return Identity(made) == Identity(cell);
+    });
+  }
+
+  Json PromptNames() const {
+    Json names = Json::array();
+    for (const TestPrompt& prompt : config_.test_prompts) names.push_back(prompt.id);
+    return names;
   }
 
   // Of all prompts, by name and text: the config has no more than their files' names.
@@ -178,74 +282,67 @@ class Sweep {
     return Hex(digest.Finish());
   }
 
-  // A process killed while it wrote leaves a line without an end.
-  static void DropTornLine(const fs::path& path) {
-    const std::string contents = ReadFile(path);
-    const std::size_t end = contents.rfind('\n');
-    const std::size_t whole = end == std::string::npos ? 0 : end + 1;
-    if (whole == contents.size()) return;
-    spdlog::warn("{}: the last line was cut off and is left out", path.string());
-    if (::truncate(path.c_str(), static_cast<off_t>(whole)) != 0) {
-      throw IoError("cannot truncate " + path.string(), errno);
-    }
-  }
-
   void RunModel(const ModelChoice& choice) {
     Progress("loading " + choice.path);
     engine::Generator generator(
         {.model = choice.path,
          .encoder = config_.encoder,
          .language_model = {.block_tokens = config_.block_tokens, .device = config_.device}});
-    const model::ArchiveInfo& info = generator.info();
     generator_ = &generator;
+    references_.clear();
+    entry_names_.clear();
 
     Progress("checking prompts");
-    prompts_.clear();
-    references_.clear();
-    for (const TestPrompt& test : config_.test_prompts) {
-      prompts_.push_back(engine::PreparePrompt(generator, test.text, config_.chat,
-                                               config_.truncate_left, config_.max_new_tokens));
-      const std::size_t length =
-          prompts_.back().tokens.size() + static_cast<std::size_t>(config_.max_new_tokens);
-      if (length > static_cast<std::size_t>(info.context_tokens)) {
-        throw InvalidInput(
-            "test prompt " + test.id + ": its " + std::to_string(prompts_.back().tokens.size()) +
-            " tokens and " + std::to_string(config_.max_new_tokens) +
-            " to generate pass the context of " + std::to_string(info.context_tokens) +
-            " tokens of " + info.name + "; \"truncate\": \"left\" cuts the prompt");
-      }
-    }
-
-    Progress("probing " + info.name);
-    const model::Probe& probe = generator.probe();
+    prompts_ = PreparePrompts(config_,
+                              {generator.info(), generator.tokenizer(), generator.chat_template()});
+    Progress("probing " + generator.info().name);
+    (void)generator.probe();
     for (const cache::Codec codec : config_.codecs) {
-      generator.OpenStore(CacheDir(), {}, codec);
+      OpenCache(codec);
       Fill(codec);
       views_.emplace(codec, generator.store(codec)->MakeView());
     }
-    CalibrateFreePiece();
-    RecordModel(probe);
+    ChooseBaseline();
     WarmUp();
     for (int round = 0; round < config_.repetitions; ++round) RunRound(round);
     generator_ = nullptr;
     views_.clear();
   }
 
+  // Its name is recorded before it is made, so that nothing is left that nobody removes.
+  void OpenCache(cache::Codec codec) {
+    const std::string name = Hex(generator_->cache_key(codec).Hash());
+    Json& subfolders = run_["cache"]["subfolders"];
+    if (std::find(subfolders.begin(), subfolders.end(), name) == subfolders.end()) {
+      subfolders.push_back(name);
+      WriteRun();
+    }
+    generator_->OpenStore(folder_.cache(), {}, codec);
+  }
+
   // The cached prompts, each computed from nothing so that its cost is its own.
   void Fill(cache::Codec codec) {
     const model::ArchiveInfo& info = generator_->info();
-    for (const CachedPrompt& prompt : config_.cache_prompts) {
-      Progress("caching " + prompt.id + " as " + cache::ToString(codec));
-      generator_->ForgetBuffer();
-      const engine::Prompt prepared =
-          engine::PreparePrompt(*generator_, prompt.text, config_.chat, false, 1);
-      const engine::SaveResult saved = generator_->Save(prepared.text, codec);
-      entry_names_[saved.put.entry] = prompt.id;
-      if (!saved.put.created || Filled(prompt.id, codec))
-        continue;  // resumed, or the same text twice
+    std::set<Digest> seen;
+    for (std::size_t i = 0; i < prompts_.cached.size(); ++i) {
+      const std::string& id = config_.cache_prompts[i].id;
+      Progress("caching " + id + " as " + cache::ToString(codec));
+      const auto save = [&] {
+        generator_->ForgetBuffer();
+        return generator_->Save(prompts_.cached[i].text, codec);
+      };
+      engine::SaveResult saved = save();
+      entry_names_.emplace(saved.put.entry, id);
+      const bool same_text = !seen.insert(saved.put.entry).second;
+      if (same_text || Filled(id, codec)) continue;
+      if (!saved.put.created) {
+        // The process was killed after this was stored and before it was recorded: once more.
+        generator_->store(codec)->Remove(saved.put.entry);
+        saved = save();
+      }
       run_["fill"].push_back({{"model", info.name},
                               {"precision", info.precision},
-                              {"entry", prompt.id},
+                              {"entry", id},
                               {"codec", cache::ToString(codec)},
                               {"tokens", saved.tokens},
                               {"prefill_ms", saved.prefill_ms},
@@ -260,52 +357,98 @@ class Sweep {
   // Whether the run has recorded already what this entry cost.
   bool Filled(const std::string& id, cache::Codec codec) const {
     const model::ArchiveInfo& info = generator_->info();
-    return std::any_of(run_["fill"].begin(), run_["fill"].end(), [&](const Json& fill) {
-      return fill["entry"] == id && fill.value("codec", "fp32") == cache::ToString(codec) &&
-             fill["model"] == info.name && fill["precision"] == info.precision;
+    return std::any_of(before_.fill.begin(), before_.fill.end(), [&](const auto& fill) {
+      return fill.entry == id && fill.codec.value_or("fp32") == cache::ToString(codec) &&
+             fill.model == info.name && fill.precision == info.precision;
     });
   }
 
-  // The best chunking without the schedule, by measurement on as many tokens as the longest prompt
-  // has: law 3's other baseline.
-  void CalibrateFreePiece() {
-    const int block = config_.block_tokens;
-    std::size_t longest = 0;
-    for (const engine::Prompt& prompt : prompts_) longest = std::max(longest, prompt.tokens.size());
-    const int length = std::min(static_cast<int>(longest), generator_->info().context_tokens - 1);
-    engine::Request request;
-    std::mt19937_64 random(config_.sampling.seed);
-    for (int i = 0; i < length; ++i) {
-      request.tokens.push_back(
-          static_cast<Token>(random() % static_cast<std::uint64_t>(generator_->info().vocab)));
-    }
-    request.max_new_tokens = 1;
-    double best_ms = 0;
-    for (const int piece : {block, 2 * block, 4 * block, length}) {
-      if (piece > length) continue;
-      Progress("measuring pieces of " + std::to_string(piece) + " tokens");
-      request.free_piece_tokens = piece;
-      double ms = 0;
-      for (int i = 0; i < 2; ++i) {
-        const double once = generator_->Generate(request).timings.ttft_ms;
-        ms = i == 0 ? once : std::min(ms, once);
+  // Law 3's one baseline: the schedule, or the best chunking without it where that is faster by
+  // more than 2 %. As the run was begun, or else by a calibration of its own.
+  void ChooseBaseline() {
+    const model::ArchiveInfo& info = generator_->info();
+    std::optional<std::string> encoder;
+    if (generator_->encoder() != nullptr) encoder = generator_->encoder()->info().fingerprint;
+    for (const ModelInfo& model : before_.models) {
+      if (model.name != info.name || model.precision != info.precision) continue;
+      if (model.encoder_fingerprint != encoder) {
+        throw Incompatible(folder_.path().string() +
+                           " was begun with another encoder; start a new run");
       }
-      if (best_ms == 0 || ms < best_ms) {
-        best_ms = ms;
-        free_piece_ = piece;
+      if (model.fingerprint != info.fingerprint) {
+        throw Incompatible(folder_.path().string() + " was begun with another archive of " +
+                           info.name + "; start a new run");
       }
+      free_ = model.baseline_schedule == "free";
+      free_piece_ = static_cast<int>(model.free_chunk_tokens.value_or(config_.block_tokens));
+      return;
     }
+    const Json baseline = Calibrate();
+    run_["models"].push_back(DescribeModel(baseline));
+    WriteRun();
   }
 
-  void RecordModel(const model::Probe& probe) {
+  double TtftMs(std::size_t prompt, int free_piece) {
+    engine::Request request = MakeRequest(prompt, {}, 0);
+    request.max_new_tokens = 1;
+    request.free_piece_tokens = free_piece;
+    return generator_->Generate(request).timings.ttft_ms;
+  }
+
+  // Chooses the free pieces' length on the longest prompt, then times schedule and free pieces, in
+  // turn, on three prompts of ordinary lengths. No comparison uses these times.
+  Json Calibrate() {
+    constexpr int kChunkRounds = 2, kRounds = 5;
+    std::vector<std::size_t> by_length(prompts_.test.size());
+    std::iota(by_length.begin(), by_length.end(), std::size_t{0});
+    const auto length = [&](std::size_t i) { return prompts_.test[i].tokens.size(); };
+    std::stable_sort(by_length.begin(), by_length.end(),
+                     [&](auto a, auto b) { return length(a) < length(b); });
+    const int longest = static_cast<int>(length(by_length.back()));
+    std::map<int, double> chunks;
+    for (int round = 0; round < kChunkRounds; ++round) {
+      for (const int piece :
+           {config_.block_tokens, 2 * config_.block_tokens, 4 * config_.block_tokens, longest}) {
+        if (piece > longest) continue;
+        Progress("measuring pieces of " + std::to_string(piece) + " tokens");
+        const double ms = TtftMs(by_length.back(), piece);
+        const auto [at, fresh] = chunks.emplace(piece, ms);
+        if (!fresh) at->second = std::min(at->second, ms);
+      }
+    }
+    free_piece_ = std::min_element(chunks.begin(), chunks.end(), [](auto& a, auto& b) {
+                    return a.second < b.second;
+                  })->first;
+
+    std::vector<double> block_ms(kRounds), free_ms(kRounds);
+    for (int round = 0; round < kRounds; ++round) {
+      Progress("choosing the baseline");
+      for (const std::size_t quarter : {1, 2, 3}) {
+        const std::size_t prompt = by_length[(by_length.size() - 1) * quarter / 4];
+        for (const bool free : {round % 2 == 0, round % 2 != 0}) {
+          const auto at = static_cast<std::size_t>(round);
+          (free ? free_ms : block_ms)[at] += TtftMs(prompt, free ? free_piece_ : 0);
+        }
+      }
+    }
+    free_ = Median(free_ms).value() < 0.98 * Median(block_ms).value();
+    return {{"schedule", free_ ? "free" : "block"},
+            {"free_chunk_tokens", free_piece_},
+            {"block_ms", block_ms},
+            {"free_ms", free_ms}};
+  }
+
+  Json DescribeModel(const Json& baseline) {
     const model::ArchiveInfo& info = generator_->info();
+    const model::Probe& probe = generator_->probe();
+    const model::Encoder* const encoder = generator_->encoder();
     Json keys = Json::object(), stored = Json::object();
     for (const cache::Codec codec : config_.codecs) {
       const cache::CacheKey key = generator_->cache_key(codec);
       keys[cache::ToString(codec)] = Json::parse(key.ToJson());
       stored[cache::ToString(codec)] = cache::StoredBytes(codec, key.shape, 1);
     }
-    Json entry = {
+    return {
         {"name", info.name},
         {"fingerprint", info.fingerprint},
         {"precision", info.precision},
@@ -315,36 +458,23 @@ class Sweep {
         {"kv_bytes_per_token", generator_->kv_bytes_per_token()},
         {"stored_bytes_per_token", stored},
         {"cache_keys", keys},
-        {"encoder_fingerprint", generator_->encoder() == nullptr
-                                    ? Json(nullptr)
-                                    : Json(generator_->encoder()->info().fingerprint)},
-        {"free_chunk_tokens", free_piece_}};
-    for (Json& model : run_["models"]) {
-      if (model["name"] != info.name || model["precision"] != info.precision) continue;
-      if (model["encoder_fingerprint"] != entry["encoder_fingerprint"]) {
-        throw Incompatible(options_.folder.string() +
-                           " was begun with another encoder; start a new run");
-      }
-      if (model["fingerprint"] != info.fingerprint) {
-        throw Incompatible(options_.folder.string() + " was begun with another archive of " +
-                           info.name + "; start a new run");
-      }
-      free_piece_ = model["free_chunk_tokens"];  // as the run was begun
-      return;
-    }
-    run_["models"].push_back(std::move(entry));
-    WriteRun();
+        {"encoder_fingerprint",
+         encoder == nullptr ? Json(nullptr) : Json(encoder->info().fingerprint)},
+        {"baseline", baseline}};
   }
 
-  engine::Request MakeRequest(std::size_t prompt, const Variant& variant, bool full) const {
+  engine::Request MakeRequest(std::size_t prompt, const Variant& variant, int round) const {
     engine::Request request;
-    request.text = prompts_[prompt].text;
-    request.tokens = prompts_[prompt].tokens;
+    request.text = prompts_.test[prompt].text;
+    request.tokens = prompts_.test[prompt].tokens;
     request.arm = variant.arm;
     request.reuse = variant.reuse;
     if (variant.arm == engine::Arm::kRecycled) request.view = &views_.at(variant.reuse.codec);
-    request.max_new_tokens = full ? config_.max_new_tokens : 1;
+    const bool all = !config_.long_prompts;
+    request.max_new_tokens =
+        variant.goes_on || all ? prompts_.limits[prompt] : config_.marks.front();
     request.sampling = config_.sampling;
+    request.sampling.seed += static_cast<std::uint64_t>(round);
     request.stop_at_eos = config_.stop_at_eos;
     request.free_piece_tokens = variant.free ? free_piece_ : 0;
     request.cold = config_.cold;
@@ -353,7 +483,7 @@ class Sweep {
   }
 
   std::vector<std::size_t> ShuffledPrompts(std::mt19937_64* random) const {
-    std::vector<std::size_t> order(prompts_.size());
+    std::vector<std::size_t> order(prompts_.test.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     Shuffle(&order, random);
     return order;
@@ -364,25 +494,42 @@ class Sweep {
     std::vector<std::size_t> order = ShuffledPrompts(&random);
     order.resize(std::min(order.size(), static_cast<std::size_t>(config_.warmups)));
     for (const std::size_t prompt : order) {
-      for (const Variant& variant : Variants(config_, false)) {
+      for (const Variant& variant : Variants(config_, free_)) {
         Progress("warming up");
-        (void)generator_->Generate(MakeRequest(prompt, variant, false));
+        engine::Request request = MakeRequest(prompt, variant, 0);
+        request.max_new_tokens = std::min(request.max_new_tokens, 2);
+        (void)generator_->Generate(request);
       }
     }
   }
 
   void RunRound(int round) {
     std::mt19937_64 random(config_.sampling.seed * 1000003 + static_cast<std::uint64_t>(round));
+    if (Samples()) references_.clear();  // each repetition has a seed of its own
     for (const std::size_t prompt : ShuffledPrompts(&random)) {
-      std::vector<Variant> variants = Variants(config_, round == 0);
+      std::vector<Variant> variants = Variants(config_, free_);
       Shuffle(&variants, &random);
-      std::optional<engine::Generation> reference;
       for (const Variant& variant : variants) {
         const Cell cell = NewCell(prompt, round, variant);
-        if (finished_.contains(CellKey(cell))) continue;
-        if (!reference) reference = Reference(prompt, round == 0);
-        RunCell(prompt, variant, *reference, cell);
+        if (!finished_.contains(Identity(cell))) RunCell(prompt, round, variant, cell);
       }
+    }
+  }
+
+  bool Samples() const { return config_.sampling.temperature > 0; }
+
+  // The variant's part of a new cell's identity.
+  static void Describe(const Variant& variant, Cell* cell) {
+    cell->arm = engine::ToString(variant.arm);
+    cell->schedule = variant.free ? "free" : "block";
+    cell->control = variant.control;
+    cell->policy = engine::ToString(variant.reuse.policy);
+    if (variant.arm == engine::Arm::kBaseline) cell->policy = "off";
+    if (cell->policy == "off") return;
+    cell->match = cache::ToString(variant.reuse.match);
+    cell->codec = cache::ToString(variant.reuse.codec);
+    if (variant.reuse.policy == engine::Policy::kEmbedding) {
+      cell->candidates = variant.reuse.candidates;
     }
   }
 
@@ -395,40 +542,45 @@ class Sweep {
     cell.workload = test.group;
     cell.prompt_id = test.id;
     cell.repetition = round;
-    cell.arm = engine::ToString(variant.arm);
-    cell.schedule = variant.free ? "free" : "block";
-    cell.control = variant.control;
-    cell.policy = "off";
-    if (variant.arm == engine::Arm::kRecycled) {
-      cell.policy = engine::ToString(variant.reuse.policy);
-      cell.match = cache::ToString(variant.reuse.match);
-      cell.codec = cache::ToString(variant.reuse.codec);
+    Describe(variant, &cell);
+    if (Samples()) cell.seed = config_.sampling.seed + static_cast<std::uint64_t>(round);
+    if (const auto parent = prompts_.parents[prompt]) {
+      cell.cached_parent = config_.cache_prompts[*parent].id;
     }
-    cell.full = round == 0 && !variant.free;
     return cell;
   }
 
-  // The baseline that a prompt's cells are compared with: run before them and not measured, so that
-  // no arm has a fixed place in the order. Later rounds stop at the first token, and so need only
-  // that one and its logits, which are kept.
-  engine::Generation Reference(std::size_t prompt, bool full) {
-    engine::Generation& first = references_[prompt];
-    if (!full && !first.tokens.empty()) return first;
-    Progress(config_.test_prompts[prompt].id);
-    engine::Generation reference = generator_->Generate(MakeRequest(prompt, {}, full));
-    first.tokens = {reference.tokens[0]};
-    first.logits = {reference.logits[0]};
-    return reference;
+  // What a prompt's cells are compared with: a scheduled baseline that is itself not measured. Kept
+  // for the rounds to come, unless all of them would take too much memory.
+  const engine::Generation& Reference(std::size_t prompt, int round) {
+    constexpr std::uint64_t kMemory = std::uint64_t{1} << 30;
+    const auto found = references_.find(prompt);
+    if (found != references_.end()) return found->second;
+    const auto row = static_cast<std::uint64_t>(generator_->info().vocab) * sizeof(float);
+    std::uint64_t bytes = 0;
+    for (const int limit : prompts_.limits) bytes += static_cast<std::uint64_t>(limit) * row;
+    if (bytes > kMemory) references_.clear();
+    return references_[prompt] =
+               generator_->Generate(MakeRequest(prompt, {.goes_on = true}, round));
   }
 
-  void RunCell(std::size_t prompt, const Variant& variant, const engine::Generation& reference,
-               Cell cell) {
+  void RunCell(std::size_t prompt, int round, const Variant& variant, Cell cell) {
     Progress(cell.prompt_id);
-    const engine::Request request = MakeRequest(prompt, variant, cell.full);
-    const engine::Generation generation = generator_->Generate(request);
-    // Free pieces may round otherwise; what they compute is not compared.
-    if (!variant.free) {
-      cell.fidelity = MeasureFidelity(*generator_, request, reference, generation, cell.full);
+    const engine::Generation& reference = Reference(prompt, round);
+    const engine::Request request = MakeRequest(prompt, variant, round);
+    const LoadMeter meter;
+    engine::Generation generation = generator_->Generate(request);
+    const LoadMeter::Load load = meter.Measure();
+    cell.wall_ms = load.wall_ms;
+    cell.other_cpu_ms = load.other_cpu_ms;
+    cell.steal_ms = load.steal_ms;
+    // Free pieces round as the schedule does only where the probe holds; elsewhere they promise
+    // nothing and are not compared.
+    if (variant.free && !generator_->probe().exact) {
+      generation.exact_claimed = false;
+    } else {
+      cell.fidelity =
+          MeasureFidelity(*generator_, request, reference, generation, request.max_new_tokens > 1);
     }
     FillCell(prompt, request, generation, &cell);
     if (cell.exact_claimed && cell.fidelity && !cell.fidelity->exact) {
@@ -436,8 +588,8 @@ class Sweep {
                     cell.prompt_id, cell.policy, cell.match.value_or(""),
                     cell.fidelity->max_abs_logit_diff.value_or(0));
     }
-    file_->Append(cell);
-    ++done_;
+    folder_.Append(cell);
+    if (done_++ == 0 && options_.first_cell) options_.first_cell();
   }
 
   void FillCell(std::size_t prompt, const engine::Request& request,
@@ -446,8 +598,8 @@ class Sweep {
     cell->outcome = engine::ToString(generation.outcome);
     if (generation.limited_by) cell->limited_by = cache::ToString(*generation.limited_by);
     cell->exact_claimed = generation.exact_claimed;
-    cell->prompt_tokens = static_cast<std::int64_t>(prompts_[prompt].tokens.size());
-    cell->truncated_tokens = prompts_[prompt].truncated_tokens;
+    cell->prompt_tokens = static_cast<std::int64_t>(request.tokens.size());
+    cell->truncated_tokens = prompts_.test[prompt].truncated_tokens;
     cell->reuse_depth = generation.reuse_depth;
     if (cell->recycled()) {
       cell->available_depth =
@@ -455,6 +607,8 @@ class Sweep {
               ->WalkPrefix(
                   {.tokens = request.tokens, .text = request.text, .match = cache::Match::kToken})
               .depth;
+    }
+    if (cell->recycled() && !cell->is_null()) {
       // Null where the phase did not run.
       if (request.reuse.policy == engine::Policy::kEmbedding) cell->embed_ms = timings.embed_ms;
       cell->lookup_ms = timings.lookup_ms;
@@ -472,9 +626,14 @@ class Sweep {
     }
     cell->prefill_ms = timings.prefill_ms;
     cell->ttft_ms = timings.ttft_ms;
-    if (cell->full) {
-      cell->decode_ms = timings.decode_ms;
-      cell->total_ms = timings.total_ms;
+    cell->decode_ms = timings.decode_ms;
+    cell->total_ms = timings.total_ms;
+    cell->totals_ms.emplace();
+    for (const int mark : config_.marks) {
+      const auto count = static_cast<std::size_t>(mark);
+      if (generation.token_ms.size() >= count) {
+        (*cell->totals_ms)[mark] = generation.token_ms[count - 1];
+      }
     }
     cell->new_tokens = static_cast<std::int64_t>(generation.tokens.size());
     cell->tokens = generation.tokens;
@@ -483,45 +642,55 @@ class Sweep {
 
   const Config& config_;
   const SweepOptions& options_;
+  const RunFolder folder_;
   Json run_;
-  std::unique_ptr<CellFile> file_;
+  struct Run before_;  // what was left to resume
   std::set<std::string> finished_;
-  int done_ = 0, total_ = 0;
+  std::int64_t done_ = 0, total_ = 0;
 
   // Of the model that is running.
   engine::Generator* generator_ = nullptr;
   std::map<cache::Codec, cache::View> views_;
-  std::vector<engine::Prompt> prompts_;
+  Prompts prompts_;
   std::map<std::size_t, engine::Generation> references_;
   std::map<Digest, std::string> entry_names_;
+  bool free_ = false;  // the baseline's schedule
   int free_piece_ = 0;
 };
 
 }  // namespace
 
-int CellsPerModel(const Config& config) {
-  const std::size_t per_prompt =
-      Variants(config, true).size() +
-      static_cast<std::size_t>(config.repetitions - 1) * Variants(config, false).size();
-  return static_cast<int>(config.test_prompts.size() * per_prompt);
+std::int64_t CellsPerModel(const Config& config) {
+  return static_cast<std::int64_t>(config.test_prompts.size()) * config.repetitions *
+         static_cast<std::int64_t>(Variants(config, false).size());
 }
 
 void CheckArchives(const Config& config) {
-  std::map<std::string, std::string> paths;  // by what cells call a model
+  (void)model::DescribeDevice(config.device);  // throws where it is absent
+  std::map<std::string, std::string> paths;    // by what cells call a model
   for (const ModelChoice& choice : config.models) {
     const model::ArchiveInfo info = model::ReadArchiveInfo(choice.path, "language_model");
     if (!choice.precision.empty() && choice.precision != info.precision) {
       throw Incompatible(choice.path + " is of precision " + info.precision +
                          ", the config lists it as " + choice.precision);
     }
-    if (config.max_new_tokens >= info.context_tokens) {
-      throw InvalidInput("max_new_tokens: found " + std::to_string(config.max_new_tokens) +
-                         ", but the context of " + choice.path + " is " +
-                         std::to_string(info.context_tokens) + " tokens");
+    const std::string context =
+        "the context of " + choice.path + " is " + std::to_string(info.context_tokens) + " tokens";
+    if (config.marks.back() >= info.context_tokens) {
+      throw InvalidInput("max_new_tokens: found " + std::to_string(config.marks.back()) + ", but " +
+                         context);
+    }
+    if (config.block_tokens > info.context_tokens) {
+      throw InvalidInput("block_tokens: found " + std::to_string(config.block_tokens) + ", but " +
+                         context);
     }
     if (config.chat && info.metadata.at("template").is_null()) {
       throw InvalidInput("template: found chat, but " + choice.path + " has no chat template");
     }
+    const text::Tokenizer tokenizer(info.metadata.at("tokenizer"), info.tokenizer_model);
+    std::optional<text::ChatTemplate> chat_template;
+    if (config.chat) chat_template.emplace(info.metadata.at("template"));
+    (void)PreparePrompts(config, {info, tokenizer, chat_template});
     const auto [before, fresh] =
         paths.emplace(info.name + " (" + info.precision + ")", choice.path);
     if (!fresh) {

@@ -8,6 +8,7 @@
 
 #include "kvr/base/error.h"
 #include "kvr/model/archive.h"
+#include "kvr/model/runtime.h"
 
 namespace kvr::model {
 
@@ -49,10 +50,6 @@ auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
 // Loads an archive's module on the CPU, from the very bytes that were checked. Throws kCorrupt where
 // they are not the ones that were sealed, or not the file's that `info` was read from.
 torch::jit::Module LoadModule(const ArchiveInfo& info);
-
-// "cpu", or for "cuda" and "cuda:N" the name with the device's own. Throws kInvalidInput for
-// another name, or a device that is not there.
-std::string DescribeDevice(const std::string& device);
 
 inline constexpr char kTorchKernels[] = "torch";
 // The kernels that run a network of this shape on this CPU: their name, or kTorchKernels.

@@ -278,21 +278,21 @@ TEST_F(CliTest, ASweepMakesARunThatTheReportReads) {
   const Result sweep = Run({"sweep", "tiny.json"});
   ASSERT_EQ(sweep.code, 0) << sweep.err;
   const fs::path run = folder_.path() / "results" / "tiny" / "latest";
-  // Two models, three prompts: 9 cells each in the first round, 8 in the second.
-  EXPECT_EQ(CountLines(ReadFile(run / "cells.jsonl")), 2u * 3 * (9 + 8));
-  EXPECT_FALSE(fs::exists(run / "cache"));
+  // Two models, three prompts, two rounds: baseline, control, null variant, six ways of reuse.
+  EXPECT_EQ(CountLines(ReadFile(run / "cells.jsonl")), 2u * 3 * 2 * (3 + 6));
+  EXPECT_FALSE(fs::exists(run / "sweep-cache"));
   std::istringstream cells(ReadFile(run / "cells.jsonl"));
   int hits = 0, baselines_first = 0;
   std::string last_prompt;
   for (std::string line; std::getline(cells, line);) {
     const Json cell = Json::parse(line);
     const std::string prompt = cell["model"].get<std::string>() + cell["prompt_id"].dump();
-    const bool scheduled = cell["arm"] == "baseline" && cell["schedule"] == "block";
+    const bool baseline = cell["arm"] == "baseline";
     // Baselines are compared too, and none has its place in the order.
-    if (scheduled) {
+    if (baseline && cell["exact_claimed"] == true) {
       EXPECT_EQ(cell["fidelity"]["exact"], true) << line;
     }
-    if (cell["repetition"] == 0 && prompt != last_prompt) baselines_first += scheduled;
+    if (cell["repetition"] == 0 && prompt != last_prompt) baselines_first += baseline;
     last_prompt = prompt;
     if (cell["outcome"] != "hit" || !cell["exact_claimed"].get<bool>()) continue;
     ++hits;
@@ -357,7 +357,7 @@ TEST_F(CliTest, ASweepOverCodecsMeasuresTheirDrift) {
   std::map<std::string, int> hits;
   for (std::string line; std::getline(cells, line);) {
     const Json cell = Json::parse(line);
-    EXPECT_EQ(cell["codec"].is_null(), cell["arm"] == "baseline");
+    EXPECT_EQ(cell["codec"].is_null(), cell["policy"] == "off");
     if (cell["outcome"] != "hit") continue;
     ++hits[cell["codec"]];
     if (cell["codec"] != "fp32") {
@@ -386,7 +386,7 @@ TEST_F(CliTest, ASweepOverCodecsMeasuresTheirDrift) {
     EXPECT_EQ(rows[i]["codec"], codec);
     EXPECT_EQ(rows[i]["stored_bytes_per_token"], model["stored_bytes_per_token"][codec]);
     EXPECT_EQ(rows[i]["hits"], 4);
-    EXPECT_EQ(rows[i]["compared"], 2);
+    EXPECT_EQ(rows[i]["compared"], 4);
     EXPECT_GT(rows[i]["fill_ms"], 0.0);
     EXPECT_GT(rows[i]["restore_median_ms"], 0.0);
   }
@@ -422,7 +422,7 @@ TEST_F(CliTest, AnInterruptedSweepIsResumedAndNothingIsLost) {
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   const std::string after = ReadFile(cells);
   EXPECT_EQ(after.substr(0, before.size()), before);
-  EXPECT_EQ(CountLines(after), 2u * 3 * (9 + 39 * 8));
+  EXPECT_EQ(CountLines(after), 2u * 3 * 40 * (3 + 6));
   EXPECT_EQ(Run({"sweep", "tiny.json", "--out", "r", "--resume", "--set", "seed=9"}).code, 2);
   // Resumed once more, a finished run stays as it is: two models' two entries, each filled once.
   EXPECT_EQ(Run({"sweep", "tiny.json", "--out", "r", "--resume"}).code, 0);

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <fstream>
 #include <map>
+#include <numeric>
 #include <random>
 
 #include "kvr/base/file.h"
@@ -148,6 +149,39 @@ TEST_P(GeneratorTest, AnInterruptEndsDecodingAndSavingWithinAStep) {
   ForgetInterrupt();
   EXPECT_TRUE(generator_->store()->List().empty());
   (void)generator_->Save(text);
+}
+
+// Not the longest candidate's, and not that of the one with most tokens in common.
+TEST_P(GeneratorTest, OnAMissTheSimilarityIsTheNearestCandidates) {
+  const std::string near = "Ships are written into the book by the harbour master.";
+  const std::string far = "The harbour " + RandomText(60, 5);
+  const std::string prompt = "The harbour master writes ships into the book.";
+  generator_->Save(near);
+  generator_->Save(far);
+  const auto embedding = generator_->Embed(prompt).values;
+  const auto cosine = [&](const std::string& text) {
+    const auto other = generator_->Embed(text).values;
+    return std::inner_product(embedding.begin(), embedding.end(), other.begin(), 0.0F);
+  };
+  ASSERT_GT(cosine(near), cosine(far));
+  const Generation miss = Recycled(prompt, Policy::kEmbedding, cache::Match::kWhole);
+  ASSERT_EQ(miss.outcome, Outcome::kMiss);
+  ASSERT_TRUE(miss.similarity.has_value());
+  EXPECT_NEAR(*miss.similarity, cosine(near), 1e-5);
+  // On a hit it is the used entry's, whoever is nearer.
+  const std::string used = TextOf(generator_->tokenizer().Encode(prompt), 6);
+  generator_->Save(used);
+  const Generation hit = Recycled(prompt, Policy::kEmbedding, cache::Match::kWhole);
+  ASSERT_EQ(hit.outcome, Outcome::kHit);
+  EXPECT_NEAR(*hit.similarity, cosine(used), 1e-5);
+}
+
+TEST_P(GeneratorTest, EachNewTokenHasItsTime) {
+  const Generation generation = Baseline("The harbour master writes");
+  ASSERT_EQ(generation.token_ms.size(), generation.tokens.size());
+  EXPECT_EQ(generation.token_ms.front(), generation.timings.ttft_ms);
+  EXPECT_EQ(generation.token_ms.back(), generation.timings.total_ms);
+  EXPECT_TRUE(std::is_sorted(generation.token_ms.begin(), generation.token_ms.end()));
 }
 
 TEST_P(GeneratorTest, RecycledEqualsBaselineAtEveryDepthWhereTheProbeHolds) {

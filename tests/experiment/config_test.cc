@@ -64,6 +64,47 @@ TEST_F(ConfigTest, CodecsAreOneMoreAxisAndFp32WithoutThem) {
   EXPECT_NE(Refusal({"codecs=[\"bf16\",\"bf16\"]"}).find("/codecs/1"), std::string::npos);
 }
 
+TEST_F(ConfigTest, MarksAreANumberOrAListAndCandidatesAnAxisOfEmbeddingOnly) {
+  EXPECT_EQ(Read().marks, std::vector<int>{16});
+  EXPECT_EQ(Read({"max_new_tokens=[64,16]"}).marks, (std::vector<int>{16, 64}));
+  EXPECT_EQ(Read().long_prompts, std::nullopt);
+  EXPECT_EQ(Read({"long_prompts=0"}).long_prompts, 0);
+  for (const std::string bad :
+       {"[]", "[16,16]", "[0]", "-1", "1.5", "[\"a\"]", "18446744073709551615", "4294967297"}) {
+    EXPECT_NE(Refusal({"max_new_tokens=" + bad}).find("/max_new_tokens"), std::string::npos) << bad;
+  }
+  EXPECT_NE(Refusal({"long_prompts=-1"}).find("/long_prompts"), std::string::npos);
+  config_["policies"] = {"embedding", "prefix"};
+  config_["candidates"] = {1, 5};
+  const Config config = Read();
+  ASSERT_EQ(config.reuses.size(), 3u);
+  EXPECT_EQ(config.reuses[0].candidates, 1);
+  EXPECT_EQ(config.reuses[1].candidates, 5);
+  EXPECT_EQ(config.reuses[2].policy, engine::Policy::kPrefix);
+}
+
+TEST_F(ConfigTest, ReusesAreListedOneByOneInPlaceOfTheMatrix) {
+  config_["reuses"] = {{{"policy", "embedding"}, {"match", "whole"}, {"candidates", 1}},
+                       {{"policy", "prefix"}, {"codec", "int8"}}};
+  const Config config = Read();
+  ASSERT_EQ(config.reuses.size(), 2u);
+  EXPECT_EQ(config.reuses[0].match, cache::Match::kWhole);
+  EXPECT_EQ(config.reuses[0].candidates, 1);
+  EXPECT_EQ(config.codecs, (std::vector<cache::Codec>{cache::Codec::kFp32, cache::Codec::kInt8}));
+  EXPECT_EQ(Read({"match=[\"token\",\"whole\"]"}).reuses.size(), 2u);  // the command line wins
+  config_["match"] = "token";
+  EXPECT_NE(Refusal().find("/match"), std::string::npos);
+  EXPECT_EQ(Read({"reuses=" + config_["reuses"].dump()}).reuses.size(), 2u);
+  config_.erase("match");
+  config_["reuses"][1] = config_["reuses"][0];
+  EXPECT_NE(Refusal().find("/reuses/1"), std::string::npos);
+  config_["reuses"][1] = {{"policy", "prefix"}, {"candidates", 3}};
+  EXPECT_NE(Refusal().find("/reuses/1/candidates"), std::string::npos);
+  config_["reuses"][1] = {{"policie", "prefix"}};
+  EXPECT_NE(Refusal().find("/reuses/1/policie"), std::string::npos);
+  EXPECT_NE(Refusal({"reuses=[]"}).find("/reuses"), std::string::npos);
+}
+
 TEST_F(ConfigTest, SettingsOnTheCommandLineWin) {
   const Config config = Read({"repetitions=7", "match=block", "policies=[\"prefix\"]"});
   EXPECT_EQ(config.repetitions, 7);

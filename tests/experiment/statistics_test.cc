@@ -49,90 +49,98 @@ TEST(Statistics, NothingComesFromNothing) {
   EXPECT_FALSE(P95({}).has_value());
   EXPECT_FALSE(Mean({}).has_value());
   EXPECT_FALSE(GeometricMean({}).has_value());
-  EXPECT_FALSE(BootstrapInterval({}, Mean).has_value());
 }
 
-TEST(BootstrapInterval, NeedsSixClusters) {
-  EXPECT_FALSE(BootstrapInterval(Samples{1, 2, 3, 4, 5}, Mean).has_value());
-  EXPECT_TRUE(BootstrapInterval(Samples{1, 2, 3, 4, 5, 6}, Mean).has_value());
+// Tables of Student's t: 4.302653 and 2.570582 are the 97.5 % points of 2 and 5 degrees of freedom.
+TEST(Student, AgreesWithItsTables) {
+  EXPECT_NEAR(StudentQuantile(0.975, 2), 4.302653, 1e-6);
+  EXPECT_NEAR(StudentQuantile(0.975, 5), 2.570582, 1e-6);
+  EXPECT_NEAR(StudentQuantile(0.95, 30), 1.697261, 1e-6);
+  EXPECT_NEAR(StudentQuantile(0.025, 5), -2.570582, 1e-6);
+  EXPECT_NEAR(StudentQuantile(0.75, 1), 1, 1e-9);  // Cauchy: tan(pi / 4)
+  EXPECT_NEAR(StudentCdf(1, 2), 0.5 + 1 / std::sqrt(12.0), 1e-12);
+  EXPECT_DOUBLE_EQ(StudentCdf(0, 7.5), 0.5);
 }
 
-TEST(BootstrapInterval, OfEqualValuesIsThatValue) {
-  const Interval interval = BootstrapInterval(Samples(8, 2.5), GeometricMean).value();
-  EXPECT_NEAR(interval.low, 2.5, 1e-12);
-  EXPECT_NEAR(interval.high, 2.5, 1e-12);
+// Mean 2, variance 2.5, standard error sqrt(2.5 / 5): the textbook's t interval.
+TEST(StratifiedMean, OfOnePromptAClusterIsTheTextbooks) {
+  std::vector<Observation> sample;
+  for (int i = 0; i < 5; ++i) sample.push_back({"g", std::to_string(i), double(i)});
+  const Estimate estimate = StratifiedMean(sample).value();
+  EXPECT_DOUBLE_EQ(estimate.mean, 2);
+  EXPECT_NEAR(estimate.standard_error, std::sqrt(0.5), 1e-12);
+  EXPECT_DOUBLE_EQ(estimate.df, 4);
+  const Interval interval = estimate.LogInterval(0.95).value();
+  EXPECT_NEAR(interval.low, 2 - 2.776445 * std::sqrt(0.5), 1e-6);
+  EXPECT_NEAR(estimate.RatioInterval(0.95).value().high,
+              std::exp(interval.high - interval.low) * std::exp(interval.low), 1e-9);
 }
 
-// The mean of n draws from {0, 1} in equal numbers is binomial: for n = 100 its 2.5 % and 97.5 %
-// quantiles are 0.40 and 0.60.
-TEST(BootstrapInterval, AgreesWithTheBinomial) {
-  Samples coins(100, 0.0);
-  for (std::size_t i = 0; i < 50; ++i) coins[i] = 1.0;
-  const Interval interval = BootstrapInterval(coins, Mean).value();
-  EXPECT_NEAR(interval.low, 0.40, 0.015);
-  EXPECT_NEAR(interval.high, 0.60, 0.015);
-}
-
-// With six clusters, all six being the greatest has probability 6^-6, and no resample leaves the
-// range.
-TEST(BootstrapInterval, LiesWithinTheRangeAndAroundTheStatistic) {
-  const Samples ratios = {1.1, 1.5, 2.0, 2.2, 3.0, 5.0};
-  const Interval interval = BootstrapInterval(ratios, GeometricMean).value();
-  const double mean = GeometricMean(ratios).value();
-  EXPECT_GT(interval.low, 1.1);
-  EXPECT_LT(interval.low, mean);
-  EXPECT_GT(interval.high, mean);
-  EXPECT_LT(interval.high, 5.0);
-}
-
-// The expected sums come from a second implementation of the generator, the drawing and the
-// quantile, in Python. A change of any of them must show.
-TEST(BootstrapInterval, IsTheSameOnEveryPlatform) {
-  const Samples values = {1, 2, 4, 8, 16, 32, 64};
-  const Interval interval = BootstrapInterval(values, Mean, /*seed=*/7).value();
-  EXPECT_NEAR(interval.low * 7, 38, 1e-9);
-  EXPECT_NEAR(interval.high * 7, 249.025, 1e-9);
-  const Interval one = BootstrapInterval(values, Mean, /*seed=*/8, /*resamples=*/1).value();
-  EXPECT_NEAR(one.low * 7, 106, 1e-9);
-  EXPECT_NEAR(one.high * 7, 106, 1e-9);
-}
-
-TEST(BootstrapInterval, IsNothingWhenTheStatisticIs) {
-  EXPECT_FALSE(BootstrapInterval(Samples{1, 2, 3, 0, 5, 6}, GeometricMean).has_value());
-  EXPECT_FALSE(BootstrapInterval(Samples{1, 2, 3, 4, 5, 6}, Mean, 1, 0).has_value());
-}
-
-TEST(NoiseFloor, OfOnePairIsItsGreaterRatio) {
-  const std::vector<Samples> pair = {{100, 110}};
-  EXPECT_NEAR(NoiseFloor(pair).value(), 0.1, 1e-12);  // and -0.0909 half of the time
-  const std::vector<Samples> equal(6, Samples{5, 5, 5});
-  EXPECT_EQ(NoiseFloor(equal), 0);
-}
-
-// Of three prompts whose runs are 1 and 2, each draw is 1 or -1/2 with equal probability, and the
-// median is 1 in half of the cases. One prompt of 101 never decides.
-TEST(NoiseFloor, IsThatOfTheMedian) {
-  EXPECT_NEAR(NoiseFloor(std::vector<Samples>(3, Samples{1, 2})).value(), 1, 1e-12);
-  std::vector<Samples> many(101, Samples{7, 7});
-  many[50] = {1, 1000};
-  EXPECT_EQ(NoiseFloor(many), 0);
-}
-
-TEST(NoiseFloor, GrowsWithTheSpreadAndShrinksWithThePrompts) {
-  std::vector<Samples> few, many;
-  for (int i = 0; i < 60; ++i) {
-    const Samples runs = {100.0, 100.0 + i % 6};
-    if (i < 6) few.push_back(runs);
-    many.push_back(runs);
+// Three clusters of two equal prompts each: as if each were one prompt.
+TEST(StratifiedMean, PromptsOfOneClusterAreOne) {
+  std::vector<Observation> pairs, singles;
+  for (int i = 0; i < 3; ++i) {
+    const Observation one{"g", std::to_string(i), i * 1.0};
+    singles.push_back(one);
+    pairs.insert(pairs.end(), 2, one);
   }
-  EXPECT_GT(NoiseFloor(few).value(), 2 * NoiseFloor(many).value());
-  EXPECT_LT(NoiseFloor(few).value(), 0.05);
+  const Estimate two = StratifiedMean(pairs).value(), one = StratifiedMean(singles).value();
+  EXPECT_EQ(two.clusters, 3u);
+  EXPECT_EQ(two.prompts, 6u);
+  EXPECT_NEAR(two.standard_error, one.standard_error, 1e-12);
+  EXPECT_NEAR(two.df, one.df, 1e-12);
 }
 
-TEST(NoiseFloor, NeedsTwoRunsOfAPrompt) {
-  EXPECT_FALSE(NoiseFloor(std::vector<Samples>{}).has_value());
-  EXPECT_FALSE(NoiseFloor(std::vector<Samples>{{1}, {}, {3}}).has_value());
-  EXPECT_TRUE(NoiseFloor(std::vector<Samples>{{1}, {2, 3}}).has_value());
+// Strata far apart: their distance is no noise. Variances 0.5 and 2 of two values each; the mean of
+// four has variance (2 * 0.5 + 2 * 2) / 16 and (1 + 4)^2 / (1 + 16) degrees of freedom.
+TEST(StratifiedMean, TakesSpreadWithinStrataOnly) {
+  const std::vector<Observation> sample = {
+      {"a", "1", 0}, {"a", "2", 1}, {"b", "3", 100}, {"b", "4", 102}};
+  const Estimate estimate = StratifiedMean(sample).value();
+  EXPECT_DOUBLE_EQ(estimate.mean, 50.75);
+  EXPECT_NEAR(estimate.standard_error, std::sqrt(5.0 / 16), 1e-12);
+  EXPECT_NEAR(estimate.df, 25.0 / 17, 1e-12);
+}
+
+TEST(StratifiedMean, StrataOfOneClusterArePooled) {
+  const std::vector<Observation> apart = {{"a", "x", 0}, {"b", "x", 1}, {"c", "x", 2}};
+  const std::vector<Observation> together = {{"a", "1", 0}, {"a", "2", 1}, {"a", "3", 2}};
+  EXPECT_NEAR(StratifiedMean(apart).value().standard_error,
+              StratifiedMean(together).value().standard_error, 1e-12);
+  // A single one joins the stratum with fewest clusters.
+  const Estimate joined =
+      StratifiedMean(std::vector<Observation>{{"a", "1", 0}, {"a", "2", 1}, {"b", "3", 2}}).value();
+  EXPECT_EQ(joined.clusters, 3u);
+  EXPECT_DOUBLE_EQ(joined.df, 2);
+}
+
+TEST(StratifiedMean, FewerThanThreeClustersHaveNoInterval) {
+  EXPECT_FALSE(StratifiedMean({}).has_value());
+  const std::vector<Observation> two = {{"a", "1", 0}, {"a", "2", 1}, {"a", "2", 3}};
+  EXPECT_FALSE(StratifiedMean(two).value().LogInterval(0.95).has_value());
+  EXPECT_FALSE(TestEquivalence(StratifiedMean(two).value(), 0.03).has_value());
+}
+
+Estimate Known(double mean, double standard_error) {
+  return {.mean = mean, .prompts = 6, .clusters = 6, .standard_error = standard_error, .df = 5};
+}
+
+// The 90 % point of 5 degrees of freedom on either side is 2.015048, the 95 % point 2.570582.
+TEST(TestEquivalence, IsTheIntervalWithinTheMargin) {
+  const double se = std::log(1.03) / 2.015048;
+  EXPECT_EQ(TestEquivalence(Known(0, se * 0.999), 0.03)->verdict, Verdict::kEquivalent);
+  EXPECT_EQ(TestEquivalence(Known(0, se * 1.001), 0.03)->verdict, Verdict::kUndecided);
+  EXPECT_EQ(TestEquivalence(Known(0.1, 0.1 / 2.58), 0.03)->verdict, Verdict::kDiffers);
+  EXPECT_EQ(TestEquivalence(Known(-0.1, 0.1 / 2.56), 0.03)->verdict, Verdict::kUndecided);
+  // A difference that is known well and is small is equivalence.
+  EXPECT_EQ(TestEquivalence(Known(0.01, 0.001), 0.03)->verdict, Verdict::kEquivalent);
+}
+
+TEST(TestEquivalence, SaysWhatItCouldHaveSeen) {
+  const Equivalence result = TestEquivalence(Known(0, 0.01), 0.03).value();
+  EXPECT_NEAR(result.detectable, std::expm1((2.570582 + 0.919544) * 0.01), 1e-6);
+  EXPECT_GT(result.power_at_5, 0.95);
+  EXPECT_NEAR(TestEquivalence(Known(0, 10), 0.03)->power_at_5, 0.05, 1e-3);
 }
 
 }  // namespace

@@ -86,12 +86,14 @@ struct Generation {
   std::optional<cache::LimitedBy> limited_by;  // recycled arm only
   int reuse_depth = 0;
   bool exact_claimed = true;  // the law says: equal to the baseline bit for bit
+  // Of the used entry; on a miss the nearest candidate's.
   std::optional<float> similarity;
   std::optional<Digest> entry;
   std::uint64_t restored_bytes = 0;
   // Of these, in the page cache before; absent when nothing was read or the system can't tell.
   std::optional<double> resident_fraction;
   std::vector<std::vector<float>> logits;
+  std::vector<double> token_ms;  // from the start, by the arm's clock, until each new token
 };
 
 struct SaveResult {

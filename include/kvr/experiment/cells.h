@@ -16,7 +16,7 @@
 namespace kvr::experiment {
 
 // Version of run.json and of each line of cells.jsonl.
-inline constexpr int kResultsSchema = 1;
+inline constexpr int kResultsSchema = 2;
 
 // A cell's output against that of the baseline that ran, unmeasured, before its prompt's cells.
 struct Fidelity {
@@ -26,7 +26,8 @@ struct Fidelity {
   std::optional<double> max_abs_logit_diff;
   std::optional<double> kl_mean, kl_max, top1;  // teacher-forced along the baseline's tokens
   std::optional<double> cosine, rouge_l;        // of the output texts
-  std::optional<std::string> semantic;          // "measured", "random weights", "first token only"
+  std::optional<std::string>
+      semantic;  // "measured", or why not: "random weights", "empty replies", ...
 };
 
 // One line of cells.jsonl. Times are milliseconds. Empty optionals are null in the file.
@@ -39,19 +40,27 @@ struct Cell {
   std::string policy;                // "off", "embedding", "prefix"
   std::optional<std::string> match;  // "whole", "token", "block"
   std::optional<std::string> codec;  // of the store: "fp32" (also where it is absent), "int8", ...
-  std::string outcome;               // "hit", "miss", "off"
+  std::optional<std::int64_t> candidates;  // entries that policy embedding looks at
+  std::optional<std::uint64_t> seed;       // of this repetition's sampling; none: greedy
+  // The cached prompt that shares most tokens with this one; prompts of one parent are a cluster.
+  std::optional<std::string> cached_parent;
+  std::string outcome;  // "hit", "miss", "off"
   std::optional<std::string> limited_by;
   bool exact_claimed = false;
   std::int64_t prompt_tokens = 0;
   std::int64_t reuse_depth = 0;
   std::optional<std::int64_t> available_depth;  // what the prefix policy finds for this prompt
-  std::optional<double> similarity;             // of the prompt and the entry, by embedding
+  std::optional<double> similarity;  // of the prompt and the used entry, or the nearest on a miss
   std::optional<std::string> entry, tier, page_cache;
   std::optional<std::int64_t> restored_bytes;
   std::optional<double> embed_ms, lookup_ms, restore_ms;
   double prefill_ms = 0;
   double ttft_ms = 0;
   std::optional<double> decode_ms, total_ms, save_ms;
+  // Time from the start until so many new tokens were there, at each mark of the config reached.
+  std::optional<std::map<std::int64_t, double>> totals_ms;
+  // The whole cell; what all other processes computed meanwhile; what the hypervisor took.
+  std::optional<double> wall_ms, other_cpu_ms, steal_ms;
   std::int64_t new_tokens = 0;
   bool full = true;  // false: the cell stopped at the first token
   Tokens tokens;
@@ -61,9 +70,14 @@ struct Cell {
 
   [[nodiscard]] bool recycled() const { return arm == "recycled"; }
   [[nodiscard]] bool hit() const { return outcome == "hit"; }
+  // The baseline's work sent through the recycled arm: what the pipeline itself costs.
+  [[nodiscard]] bool is_null() const { return recycled() && policy == "off"; }
   // Time for each token after the first. Nothing for a cell that has none.
   [[nodiscard]] std::optional<double> DecodeMsPerToken() const;
 };
+
+// What tells a cell from all others of its run.
+[[nodiscard]] std::string Identity(const Cell& cell);
 
 [[nodiscard]] Json ToJson(const Fidelity& fidelity);
 
@@ -78,10 +92,14 @@ struct Cell {
 struct ModelInfo {
   std::string name, precision;
   std::string device = "cpu";
+  std::optional<std::string> fingerprint, encoder_fingerprint;
   bool random_weights = false;
   std::optional<bool> probe_exact;  // whether this machine passed the start-up probe
   std::optional<std::int64_t> probe_cuts;
-  std::optional<std::int64_t> kv_bytes_per_token;              // in a buffer
+  std::optional<std::int64_t> kv_bytes_per_token;  // in a buffer
+  std::string baseline_schedule = "block";         // of the one baseline, chosen by the calibration
+  std::optional<std::int64_t> free_chunk_tokens;
+  std::vector<double> calibration_block_ms, calibration_free_ms;
   std::map<std::string, std::int64_t> stored_bytes_per_token;  // in files, by codec
 };
 
@@ -100,19 +118,28 @@ struct Fill {
 struct Run {
   std::string label;  // config name and folder name: "paper/20260131-120000"
   std::string name;
+  std::int64_t schema = kResultsSchema;
+  Json config = Json::object();
   std::vector<std::string> control_groups;  // workloads without any overlap with the cache
+  std::vector<std::string> prompts;         // the tested ones; empty: not recorded
+  std::optional<std::string> prompts_sha256;
+  // The sweep's cache: its folder's subfolders, and whether it stays when the run is done.
+  std::vector<std::string> cache_subfolders;
+  bool cache_kept = false;
   Json environment = Json::object();
   std::vector<ModelInfo> models;
   std::vector<Fill> fill;
   std::string started;
   std::optional<std::string> finished;  // none: interrupted, or still running
   std::vector<Cell> cells;
+  std::int64_t stray_cells = 0;       // of a model or prompt that the run does not have: left out
   std::vector<std::string> warnings;  // what was wrong with the files and yet tolerated
 };
 
 // Reads a run folder. A last line without its newline that is not JSON was cut off by a crash: it
-// is left out with a warning. Throws kNotFound when a file is missing, kCorrupt naming file, line
-// and field, kIncompatible for a newer schema.
+// is left out with a warning, and so are a cell that was there before and stray cells. Throws
+// kNotFound when a file is missing, kCorrupt naming file, line and field, kIncompatible for a newer
+// schema.
 [[nodiscard]] Run ReadRun(const std::filesystem::path& folder);
 
 }  // namespace kvr::experiment

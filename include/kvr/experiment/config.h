@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,11 +33,15 @@ struct Config {
   std::vector<CachedPrompt> cache_prompts;
   std::vector<TestPrompt> test_prompts;
   std::vector<std::string> control_groups;
-  std::vector<cache::Codec> codecs;   // a store each, filled once each
-  std::vector<engine::Reuse> reuses;  // the matrix of "policies", "match" and "codecs"
+  std::vector<cache::Codec> codecs;  // a store each, filled once each
+  // "reuses", or the matrix of "policies", "match", "codecs" and "candidates". The first is the
+  // one that long prompts are decoded to the end by.
+  std::vector<engine::Reuse> reuses;
   int repetitions = 3;
   int warmups = 2;
-  int max_new_tokens = 16;
+  std::vector<int> marks = {16};  // "max_new_tokens": numbers at which totals are taken, rising
+  // Test prompts that are decoded to the last mark, the others to the first; nothing: all are.
+  std::optional<int> long_prompts;
   engine::Sampling sampling;  // its seed also orders the cells
   bool stop_at_eos = true;
   bool chat = false;           // "template": "chat" instead of "raw"

@@ -1,6 +1,9 @@
 // What a run records of the machine and the program.
 #pragma once
 
+#include <optional>
+
+#include "kvr/base/clock.h"
 #include "kvr/base/json.h"
 
 namespace kvr::experiment {
@@ -8,5 +11,30 @@ namespace kvr::experiment {
 // cpu_model, instruction_set, threads, libtorch_version, host, kernel, memory_bytes, load_average,
 // commit, version, build_type. REQUIRES: model::SetUpRuntime was called.
 [[nodiscard]] Json DescribeEnvironment();
+
+// What else the machine did while something was measured. Starts when built.
+class LoadMeter {
+ public:
+  LoadMeter() : begin_(Now()) {}
+
+  // Milliseconds; nothing where the system can't tell. All CPUs together. The system counts in
+  // ticks of some 10 ms, so a short time's are coarse.
+  struct Load {
+    double wall_ms = 0;
+    std::optional<double> other_cpu_ms;  // that other processes computed
+    std::optional<double> steal_ms;      // that the hypervisor gave to other machines
+  };
+  [[nodiscard]] Load Measure() const;
+
+ private:
+  struct Counters {
+    bool known = false;
+    double busy_ms = 0, steal_ms = 0, own_ms = 0;
+  };
+  static Counters Now();
+
+  Counters begin_;
+  Stopwatch watch_;
+};
 
 }  // namespace kvr::experiment

@@ -1,6 +1,7 @@
 // How far a recycled output is from its baseline: tokens, logits, distributions, text.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -13,13 +14,15 @@ namespace kvr::experiment {
 [[nodiscard]] double KlDivergence(std::span<const float> p_logits, std::span<const float> q_logits);
 
 // ROUGE-L's F-measure with beta 1 (Lin, 2004) over lower-cased words: runs of letters, digits and
-// bytes beyond ASCII. 1 for two texts without words, 0 when one alone has none.
-[[nodiscard]] double RougeL(std::string_view a, std::string_view b);
+// bytes beyond ASCII. 0 when one text alone has no words, nothing when neither has: two empty
+// replies are alike in no word.
+[[nodiscard]] std::optional<double> RougeL(std::string_view a, std::string_view b);
 
-// Compares `recycled`, made by `request`, with `baseline`, both with logits kept. Where the tokens
-// part, `request` is run again along the baseline's tokens (teacher forcing), off every clock.
-// `semantic` asks for the text's measures too; needs an encoder for the cosine.
-// REQUIRES: both generations have logits; baseline.tokens is not empty.
+// Compares `recycled`, made by `request`, with `baseline`, both with logits kept. A baseline that
+// went on for longer is compared up to request.max_new_tokens. Where the tokens part, `request` is
+// run again along the baseline's tokens (teacher forcing), off every clock. `semantic` asks for the
+// text's measures too; needs an encoder for the cosine. REQUIRES: both generations have logits;
+// baseline.tokens is not empty.
 [[nodiscard]] Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& request,
                                        const engine::Generation& baseline,
                                        const engine::Generation& recycled, bool semantic);

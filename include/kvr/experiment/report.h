@@ -40,12 +40,13 @@ struct Report {
   std::vector<std::string> alarms;    // a claim that the cells contradict; empty in a sound run
   std::vector<std::string> facts;     // what ran, where, and how far it came
   std::vector<std::string> warnings;  // what a reader should know before quoting a number
+  std::vector<std::string> claims;    // what the tables say, in sentences
   std::vector<Table> tables;
+  bool one_scope = true;  // one run of one model: claims need not name it
 };
 
-// Computes all tables; numbers come from the runs' cells and nothing else. Several runs share the
-// tables, told apart by a column. Cost: a few passes over the cells, and 2,000 resamples of each
-// workload for each interval.
+// Computes all tables and claims; numbers come from the runs' cells and nothing else. Several runs
+// share the tables, told apart by a column. Cost: a few passes over the cells, and little more.
 [[nodiscard]] Report BuildReport(std::span<const Run> runs);
 
 enum class Format { kTable, kMarkdown, kCsv, kLatex, kJson };
@@ -57,6 +58,13 @@ enum class Format { kTable, kMarkdown, kCsv, kLatex, kJson };
 // and ended by an empty line; alarms and warnings are "#" lines on top. LaTeX: a fragment for
 // \input that needs the packages booktabs and longtable. JSON: one object.
 [[nodiscard]] std::string Render(const Report& report, Format format);
+
+// One screen for people: at most 40 lines of 120 characters. What ran, the claims, alarms and
+// warnings, and how to see more.
+[[nodiscard]] std::string RenderScreen(const Report& report);
+
+// Throws kInvalidInput, naming all tables, where there is none of that name.
+[[nodiscard]] const Table& FindTable(const Report& report, std::string_view name);
 
 // One table alone: CSV is then a plain file with one head line.
 [[nodiscard]] std::string Render(const Table& table, Format format);

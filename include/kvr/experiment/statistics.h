@@ -1,13 +1,13 @@
-// Statistics of small samples of times and ratios. Too few samples give nothing, never 0.
+// Statistics of small samples of times and ratios (docs/statistics.md). Too few samples give
+// nothing, never 0.
 //
 // Thread safety: pure functions.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <optional>
 #include <span>
-#include <vector>
+#include <string>
 
 namespace kvr::experiment {
 
@@ -30,45 +30,64 @@ namespace kvr::experiment {
 // empty sample or one with a value that is not above 0.
 [[nodiscard]] std::optional<double> GeometricMean(std::span<const double> sample);
 
+// Student's t with `df` > 0 degrees of freedom, whole or not: the share below `t`, and the value
+// below which a share `p` (above 0, below 1) lies.
+[[nodiscard]] double StudentCdf(double t, double df);
+[[nodiscard]] double StudentQuantile(double p, double df);
+
 struct Interval {
   double low = 0;
   double high = 0;
 };
 
-// The fewest clusters that get an interval. The range from the least to the greatest of n values
-// covers their median with probability 1 - 2^(1-n) at most: 94 % for five, 97 % for six. Below
-// six no interval made from the values alone deserves to be called 95 %.
-inline constexpr std::size_t kFewestClusters = 6;
+// One prompt's ratio of medians over repetitions.
+struct Observation {
+  std::string stratum;  // its group
+  std::string cluster;  // prompts that depend on one another have the same
+  double log_ratio = 0;
+};
 
-using Statistic = std::optional<double> (*)(std::span<const double>);
+// The fewest clusters that get an interval: of two, Student's t at 95 % is above 12, and says
+// nothing.
+inline constexpr std::size_t kFewestClusters = 3;
 
-// The 95 % percentile interval of `statistic` by bootstrap (Efron and Tibshirani, "An Introduction
-// to the Bootstrap", 1993, section 13.3): quantiles 0.025 and 0.975 over `resamples` samples drawn
-// with replacement.
-//
-// One value stands for one cluster: a prompt, with its repetitions already reduced to one ratio of
-// medians. Whole prompts are drawn, because repetitions of one prompt are not independent of each
-// other and drawing them would make the interval too narrow.
-//
-// Nothing for fewer than kFewestClusters values, or when `statistic` gives nothing for a resample.
-// The same on every platform: std::mt19937_64 is fixed by the standard, and the index is drawn from
-// it by rejection here, as std::uniform_int_distribution is not.
-// Cost: `resamples` times that of `statistic`.
-[[nodiscard]] std::optional<Interval> BootstrapInterval(std::span<const double> clusters,
-                                                        Statistic statistic,
-                                                        std::uint64_t seed = 20260131,
-                                                        int resamples = 2000);
+// A mean of log ratios over prompts, and how well it is known.
+struct Estimate {
+  double mean = 0;
+  std::size_t prompts = 0, clusters = 0;
+  double standard_error = 0;
+  double df = 0;  // degrees of freedom; 0: too few clusters for an interval
 
-// The noise floor of a median of relative differences: how far it is from 0 in 95 of 100 cases when
-// both arms are the same. `clusters` holds, for each prompt, times of runs of the same work. Each
-// of `resamples` draws takes two runs of every prompt at random, one for either arm, and the median
-// over prompts of their ratio less 1; the floor is quantile 0.95 of its magnitude. This is the
-// randomization test's distribution under the null hypothesis (Efron and Tibshirani 1993, chapter
-// 15), with single runs: medians over repetitions vary less.
-//
-// Prompts with fewer than two runs are left out; nothing when none is left. Cost: `resamples` times
-// a median over the prompts.
-[[nodiscard]] std::optional<double> NoiseFloor(std::span<const std::vector<double>> clusters,
-                                               std::uint64_t seed = 20260131, int resamples = 2000);
+  [[nodiscard]] double ratio() const;  // exp(mean)
+  // The two-sided interval at `level`, of log ratios. Nothing where df is 0.
+  [[nodiscard]] std::optional<Interval> LogInterval(double level) const;
+  // The same of ratios.
+  [[nodiscard]] std::optional<Interval> RatioInterval(double level = 0.95) const;
+};
+
+// The mean over prompts, strata in proportion to their prompts. Its variance is that between
+// clusters within strata, by leaving out each cluster in turn (jackknife; for clusters of one size
+// it is the textbook's variance of a stratified mean: Cochran, "Sampling Techniques", 1977, chapter
+// 5); degrees of freedom by Satterthwaite ("An approximate distribution of estimates of variance
+// components", Biometrics 2 (1946)), fewer where a few clusters hold most prompts. Strata of one
+// cluster are pooled into one; a single one joins the stratum with fewest clusters. That takes
+// differences between these strata as noise: the interval grows, never shrinks. Nothing for no
+// observation.
+[[nodiscard]] std::optional<Estimate> StratifiedMean(std::span<const Observation> observations);
+
+enum class Verdict { kEquivalent, kDiffers, kUndecided };
+
+struct Equivalence {
+  Verdict verdict = Verdict::kUndecided;
+  Interval interval;      // 90 %, of ratios
+  double detectable = 0;  // relative difference that the test of difference sees in 80 of 100 runs
+  double power_at_5 = 0;  // how often it sees a difference of 5 %
+};
+
+// Whether two arms take the same time, at a level of 5 % for either error. Equivalent: two
+// one-sided tests (Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15 (1987)), which
+// is the 90 % interval of log ratios inside log(1 + `margin`) on both sides. Else differs: the 95 %
+// interval excludes a ratio of 1. Else undecided. Nothing without an interval.
+[[nodiscard]] std::optional<Equivalence> TestEquivalence(const Estimate& estimate, double margin);
 
 }  // namespace kvr::experiment

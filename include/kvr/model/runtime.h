@@ -20,4 +20,8 @@ struct Runtime {
 
 [[nodiscard]] Runtime DescribeRuntime();
 
+// "cpu", or for "cuda" and "cuda:N" the name with the device's own. Throws kInvalidInput for
+// another name, or a device that is not there.
+[[nodiscard]] std::string DescribeDevice(const std::string& device);
+
 }  // namespace kvr::model

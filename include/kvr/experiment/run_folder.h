@@ -1,0 +1,53 @@
+// A run's folder while a sweep writes it: locked, its lines durable, its cache in a place of its
+// own.
+//
+// Thread safety: none. Between processes the lock is cells.jsonl's (flock): it is never renamed,
+// and is freed when the process ends, however it ends.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "kvr/base/file.h"
+#include "kvr/base/json.h"
+#include "kvr/experiment/cells.h"
+
+namespace kvr::experiment {
+
+// Makes the first folder of `base`/`name`, `base`/`name`-2, ... that nobody has, in one step, so
+// that two sweeps never get the same.
+[[nodiscard]] std::filesystem::path MakeNewFolder(const std::filesystem::path& base,
+                                                  const std::string& name);
+
+class RunFolder {
+ public:
+  // Creates what is absent, takes the lock, and removes what a killed sweep left half written.
+  // Throws kResource when another sweep holds the folder, kInvalidInput when there are cells
+  // without a run.json.
+  explicit RunFolder(std::filesystem::path folder);
+
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  [[nodiscard]] std::filesystem::path description() const { return path_ / "run.json"; }
+  [[nodiscard]] std::filesystem::path cells() const { return path_ / "cells.jsonl"; }
+  [[nodiscard]] std::filesystem::path cache() const { return path_ / "sweep-cache"; }
+  [[nodiscard]] bool HoldsRun() const;
+
+  // Replaces run.json; durable.
+  void WriteDescription(const Json& run) const;
+  // Cuts off the line that a killed process did not finish.
+  void DropTornLine() const;
+  // One line, by one call; durable.
+  void Append(const Cell& cell) const;
+
+  // For a new run. Throws kInvalidInput when the cache's folder is there: it is somebody else's.
+  void RefuseForeignCache() const;
+  // Removes the `subfolders` of the cache's folder, and that when nothing else is in it.
+  void RemoveCache(const std::vector<std::string>& subfolders) const;
+
+ private:
+  std::filesystem::path path_;
+  UniqueFd cells_file_;
+};
+
+}  // namespace kvr::experiment

@@ -1,0 +1,97 @@
+// What the tables say, in sentences.
+#include "values.h"
+
+namespace kvr::experiment::report {
+namespace {
+
+std::string Counted(std::int64_t count, const char* what) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+}
+
+// "1.52x (1.40 to 1.66; 28 prompts)"
+std::string Said(const Estimate& estimate) {
+  std::string out = Print("%.2fx (", estimate.ratio());
+  if (const std::optional<Interval> interval = estimate.RatioInterval()) {
+    out += "95 %: " + Print("%.2f", interval->low) + " to " + Print("%.2f", interval->high);
+  } else {
+    out += "too few prompts for an interval";
+  }
+  return out + "; " + Counted(static_cast<std::int64_t>(estimate.prompts), "prompt") + ")";
+}
+
+std::string Said(const char* what, const std::optional<Estimate>& estimate) {
+  if (!estimate) return std::string(what) + " not measured";
+  std::string out = what + Print(" %+.1f %%", 100 * (estimate->ratio() - 1));
+  const std::optional<Equivalence> test = TestEquivalence(*estimate, kMargin);
+  if (!test) return out + ", too few prompts for a verdict";
+  out += Print(" (90 %% interval %+.1f", 100 * (test->interval.low - 1)) +
+         Print(" to %+.1f %%), ", 100 * (test->interval.high - 1));
+  out += test->verdict == Verdict::kEquivalent ? Print("equivalent within %.0f %%", 100 * kMargin)
+                                               : ToString(test->verdict);
+  return out + Print("; it could have seen %.1f %%", 100 * test->detectable);
+}
+
+}  // namespace
+
+void Claim(const Scope& scope, Report& report) {
+  std::vector<std::string>& claims = report.claims;
+  const std::string at = report.one_scope ? "" : scope.Title() + ": ";
+  const std::vector<const Prompt*> tested = AllButControls(scope);
+  const Variant* const papers = PapersVariant(scope);
+  const auto speed = [&](const Variant& variant) {
+    const std::optional<Estimate> ttft = TtftEstimate(tested, variant);
+    if (!ttft) return;
+    const Cells cells = AllRecycledBy(tested, variant);
+    claims.push_back(at + variant.Title() + ": first token " + Said(*ttft) + " as fast; " +
+                     std::to_string(CountIf(cells, IsHit)) + " of " +
+                     Counted(std::ssize(cells), "cell") + " hit.");
+  };
+  if (papers != nullptr) {
+    speed(*papers);
+    std::string marks;
+    for (const std::int64_t mark : MarksOf(scope)) {
+      const std::optional<Estimate> total = TotalEstimateAt(tested, *papers, mark);
+      if (!total) continue;
+      marks += (marks.empty() ? "" : "; ") + Counted(mark, "token") + " " + Said(*total);
+    }
+    if (!marks.empty()) claims.push_back(at + papers->Title() + ", whole answer: " + marks + ".");
+  }
+  Cells hits, misses;
+  for (const Variant& variant : scope.variants) {
+    for (const Cell* cell : AllRecycledBy(Pointers(scope.prompts), variant)) {
+      (cell->hit() ? hits : misses).push_back(cell);
+    }
+  }
+  const Cells to_the_end = Only(hits, IsComparedToTheEnd);
+  const Cells at_first = Only(hits, IsComparedAtFirst);
+  if (!hits.empty()) {
+    claims.push_back(at +
+                     "Bit for bit the baseline's: " + std::to_string(CountIf(to_the_end, IsExact)) +
+                     " of " + Counted(std::ssize(to_the_end), "hit") + " compared to the end, " +
+                     std::to_string(CountIf(at_first, IsExact)) + " of " +
+                     std::to_string(at_first.size()) + " at the first token only.");
+  }
+  if (const Number ms = MedianOf(misses, Overhead)) {
+    claims.push_back(at + "A miss costs embedding and lookup: " + Print("%.2f ms, ", *ms) +
+                     Print("%.1f %% of its time to the first token",
+                           100 * MedianOf(misses, OverheadShare).value_or(0)) +
+                     " (medians of " + Counted(std::ssize(misses), "miss cell") + ").");
+  }
+  if (const auto null = TtftEstimate(Pointers(scope.prompts), NullVariant())) {
+    claims.push_back(at + "The null variant, which recycles nothing and must read 1: first token " +
+                     Said(*null) + ".");
+  }
+  for (const Variant& variant : scope.variants) {
+    const std::vector<const Prompt*> controls = Controls(scope);
+    if (AllRecycledBy(controls, variant).empty()) continue;
+    claims.push_back(at + "Prompts without overlap, " + variant.Title() + ": " +
+                     Said("prefill", PrefillEstimate(controls, variant)) + ". " +
+                     Said("Decoding", DecodeEstimate(controls, variant)) + ".");
+    break;  // the others: table no_overlap
+  }
+  for (const Variant& variant : scope.variants) {
+    if (&variant != papers) speed(variant);
+  }
+}
+
+}  // namespace kvr::experiment::report

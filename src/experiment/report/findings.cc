@@ -1,0 +1,233 @@
+// The lines on top: alarms, facts, warnings.
+#include "values.h"
+
+namespace kvr::experiment::report {
+namespace {
+
+std::string Fact(const Json& environment, const char* key) {
+  const auto found = environment.find(key);
+  if (found == environment.end() || found->is_null()) return "unknown";
+  return found->is_string() ? found->get<std::string>() : DumpLine(*found);
+}
+
+// The load of the last minute when the run began: its first value, or the only one.
+Number LoadOf(const Json& environment) {
+  Json load = environment.value("load_average", Json());
+  if (load.is_array() && !load.empty()) load = Json(load[0]);
+  return load.is_number() ? Number(load.get<double>()) : std::nullopt;
+}
+
+// Whether the shorter of two outputs ends where the cells' length let it.
+bool MayEndThere(const Cell& shorter) {
+  return !shorter.full || (shorter.totals_ms && shorter.totals_ms->contains(shorter.new_tokens));
+}
+
+// Whether some baseline of the prompt, with the same seed, produced the cell's tokens, as far as
+// both go.
+bool TokensMatchABaseline(const Prompt& prompt, const Cell& cell) {
+  return std::any_of(prompt.baseline.begin(), prompt.baseline.end(), [&](const Cell* base) {
+    const std::size_t common = std::min(base->tokens.size(), cell.tokens.size());
+    return base->seed == cell.seed &&
+           std::equal(cell.tokens.begin(), cell.tokens.begin() + std::ptrdiff_t(common),
+                      base->tokens.begin()) &&
+           (!base->full || !cell.full || base->tokens.size() == cell.tokens.size() ||
+            MayEndThere(base->tokens.size() < cell.tokens.size() ? *base : cell));
+  });
+}
+
+// Cells that took more than twice their prompt's and arm's median, to the first token or for each
+// token after it.
+std::int64_t Outliers(const Cells& cells) {
+  const Number ttft = MedianOf(cells, &Cell::ttft_ms);
+  const Number decode = MedianOf(cells, &Cell::DecodeMsPerToken);
+  return CountIf(cells, [&](const Cell& cell) {
+    const Number own = cell.DecodeMsPerToken();
+    return cell.ttft_ms > 2 * *ttft || (own && *own > 2 * *decode);
+  });
+}
+
+// What else the machine did while the cells ran.
+void DescribeLoad(const Run& run, Report& report) {
+  double wall = 0, other = 0, stolen = 0;
+  std::int64_t cells = 0, busy = 0;
+  for (const Cell& cell : run.cells) {
+    // The system counts in ticks of 10 ms, which say nothing of shorter cells.
+    if (cell.wall_ms.value_or(0) < 50) continue;
+    ++cells;
+    wall += *cell.wall_ms;
+    other += cell.other_cpu_ms.value_or(0);
+    stolen += cell.steal_ms.value_or(0);
+    if (cell.other_cpu_ms.value_or(0) > std::max(20.0, *cell.wall_ms / 10)) ++busy;
+  }
+  if (!(wall > 0)) return;
+  if (other > 0.05 * wall || busy * 20 > cells) {
+    report.warnings.push_back(run.label + ": load during the run: other processes took " +
+                              Print("%.0f %%", 100 * other / wall) +
+                              " of a CPU, and more than 10 % in " + std::to_string(busy) + " of " +
+                              std::to_string(cells) + " cells");
+  }
+  if (stolen > 0.01 * wall) {
+    report.warnings.push_back(run.label + ": the hypervisor took " +
+                              Print("%.1f %%", 100 * stolen / wall) + " of the run's time (steal)");
+  }
+}
+
+// What the cells themselves don't allow to be said.
+void DescribeGaps(const Scope& scope, Report& report) {
+  const std::string at = scope.Title();
+  std::int64_t outliers = 0, few = 0, other = 0;
+  for (const Prompt& prompt : scope.prompts) {
+    outliers += Outliers(prompt.baseline) + Outliers(prompt.second);
+    other += std::ssize(prompt.other_baseline);
+    for (const auto& [variant, cells] : prompt.recycled) {
+      outliers += Outliers(cells);
+      const std::int64_t least = std::min(CountIf(cells, IsFull), CountIf(prompt.baseline, IsFull));
+      if (!prompt.baseline.empty() && least < std::int64_t{kFewestDecoded}) ++few;
+    }
+  }
+  if (outliers > 0) {
+    report.warnings.push_back(std::to_string(outliers) +
+                              " outliers: cells above twice the median of their prompt and arm (" +
+                              at + ")");
+  }
+  if (few > 0) {
+    report.warnings.push_back("totals are not given " + std::to_string(few) +
+                              " times: fewer than " + std::to_string(kFewestDecoded) +
+                              " decoded cells of an arm and prompt (" + at + ")");
+  }
+  if (other > 0 && scope.run->schema >= 2) {
+    report.warnings.push_back(std::to_string(other) +
+                              " baseline cells have another schedule than "
+                              "the run's and are compared with nothing (" +
+                              at + ")");
+  }
+  for (const std::string& group : scope.controls_with_hits) {
+    report.warnings.push_back("control group \"" + group +
+                              "\" has hits and is not used as a control (" + at + ")");
+  }
+  const auto chat = scope.run->config.find("template");
+  for (const Variant& variant : scope.variants) {
+    if (variant.match == "whole" && chat != scope.run->config.end() && *chat == "chat" &&
+        CountIf(AllRecycledBy(Pointers(scope.prompts), variant), IsHit) == 0) {
+      report.warnings.push_back(variant.Title() +
+                                " never hits under a chat template: a cached prompt's closing "
+                                "tokens are no prefix of another's (" +
+                                at + ")");
+    }
+  }
+}
+
+}  // namespace
+
+void DescribeRun(const Run& run, Report& report) {
+  const Json& e = run.environment;
+  const Number load = LoadOf(e);
+  report.facts.push_back(run.label + ": " + std::to_string(run.cells.size()) + " cells; commit " +
+                         Fact(e, "commit") + ", " + Fact(e, "build_type") + " build, libtorch " +
+                         Fact(e, "libtorch_version"));
+  std::string device;
+  for (const ModelInfo& model : run.models) {
+    if (model.device != "cpu" && device.empty()) device = model.device + ", ";
+  }
+  report.facts.push_back("machine: " + device + Fact(e, "cpu_model") + ", " +
+                         Fact(e, "instruction_set") + ", " + Fact(e, "threads") +
+                         " threads, host " + Fact(e, "host") + ", load " +
+                         (load ? Print("%.2f", *load) : "unknown"));
+  report.facts.push_back("started " + (run.started.empty() ? "unknown" : run.started) + ", " +
+                         (run.finished ? "finished " + *run.finished : "UNFINISHED"));
+  if (run.schema < 2) {
+    report.facts.push_back(
+        "schema 1: the baseline is the scheduled one; each prompt counts as a cluster of its own");
+  }
+  if (!run.finished) {
+    report.warnings.push_back(run.label +
+                              ": the run is unfinished; its tables cover what was "
+                              "written so far");
+  }
+  if (run.cells.empty()) report.warnings.push_back(run.label + ": there are no cells");
+  const std::string build = Fact(e, "build_type");
+  if (build != "Release" && build != "unknown") {
+    report.warnings.push_back(run.label + ": a " + build + " build; its times say little");
+  }
+  const auto threads = e.find("threads");
+  if (load && threads != e.end() && threads->is_number() && *load > threads->get<double>()) {
+    report.warnings.push_back(run.label + ": the machine was busy when the run began (load " +
+                              Print("%.2f", *load) + " for " + DumpLine(*threads) +
+                              " threads); run it again on a quiet one before quoting times");
+  }
+  report.warnings.insert(report.warnings.end(), run.warnings.begin(), run.warnings.end());
+  DescribeLoad(run, report);
+}
+
+void DescribeScope(const Scope& scope, Report& report) {
+  const std::string at = scope.Title();
+  if (scope.info != nullptr) {
+    std::string line = at + ": ";
+    if (scope.info->random_weights) line += "RANDOM WEIGHTS (times count, texts do not); ";
+    line += !scope.info->probe_exact   ? "not probed for exact cuts"
+            : *scope.info->probe_exact ? "exact at every cut probed"
+                                       : "NOT exact inside a block; match whole and token drift";
+    if (scope.info->probe_cuts) line += " (" + std::to_string(*scope.info->probe_cuts) + " cuts)";
+    report.facts.push_back(std::move(line));
+  } else {
+    report.warnings.push_back(at + ": run.json does not describe this model");
+  }
+
+  std::int64_t broken = 0, contradicting = 0, claimed_unseen = 0, baseline_off = 0;
+  std::int64_t no_baseline = 0, prompts = 0, unsteady = 0, truncated = 0;
+  std::int64_t warm = 0, cold = 0, hits = 0;
+  // Elsewhere the free baseline's bits may be other than the block schedule's.
+  const bool comparable =
+      scope.Schedule() == "block" || (scope.info != nullptr && scope.info->probe_exact == true);
+  for (const Prompt& prompt : scope.prompts) {
+    if (!prompt.recycled.empty()) {
+      ++prompts;
+      if (prompt.baseline.empty()) ++no_baseline;
+    }
+    for (const Cells* cells : {&prompt.baseline, &prompt.second}) {
+      baseline_off += CountIf(*cells, [](const Cell& c) { return IsCompared(c) && !IsExact(c); });
+    }
+    for (const auto& [variant, cells] : prompt.recycled) {
+      const auto [least, most] = std::minmax_element(
+          cells.begin(), cells.end(),
+          [](const Cell* a, const Cell* b) { return a->reuse_depth < b->reuse_depth; });
+      if ((*least)->reuse_depth != (*most)->reuse_depth) ++unsteady;
+      for (const Cell* cell : cells) {
+        if (BreaksItsClaim(*cell)) ++broken;
+        if (IsExact(*cell) && comparable && !prompt.baseline.empty() &&
+            !TokensMatchABaseline(prompt, *cell)) {
+          ++contradicting;
+        }
+        if (cell->hit() && cell->exact_claimed && !IsCompared(*cell)) ++claimed_unseen;
+        if (cell->truncated_tokens > 0) ++truncated;
+        if (cell->hit()) ++hits;
+        if (cell->page_cache == "warm") ++warm;
+        if (cell->page_cache == "cold") ++cold;
+      }
+    }
+  }
+  report.facts.push_back(at + ": " + std::to_string(prompts) + " prompts, " + std::to_string(hits) +
+                         " hits; files in the page cache " + std::to_string(warm) + " times, not " +
+                         std::to_string(cold) + " times; the baseline's schedule is " +
+                         scope.Schedule());
+  const auto say = [&](std::vector<std::string>& lines, const char* head, std::int64_t count,
+                       const char* what) {
+    if (count > 0) lines.push_back(head + std::to_string(count) + what + " (" + at + ")");
+  };
+  say(report.alarms, "EXACTNESS VIOLATED: ", broken,
+      " cells claim to be exact and differ from their baseline");
+  say(report.alarms, "CONTRADICTION: ", contradicting,
+      " cells are recorded as exact, but no baseline of their prompt has their tokens");
+  say(report.alarms, "BASELINE NOT REPEATABLE: ", baseline_off,
+      " baseline cells differ from the baseline that ran before their prompt's cells");
+  say(report.warnings, "", claimed_unseen, " hits claim to be exact and were not compared");
+  say(report.warnings, "", no_baseline,
+      " prompts have recycled cells and no baseline: no speedup for them");
+  say(report.warnings, "", unsteady,
+      " times the depth differs between repetitions of a prompt; a frozen cache should not do "
+      "that");
+  say(report.warnings, "", truncated, " cells had their prompt cut short");
+  DescribeGaps(scope, report);
+}
+
+}  // namespace kvr::experiment::report

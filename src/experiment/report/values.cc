@@ -1,0 +1,115 @@
+#include "values.h"
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <sstream>
+#include <stdexcept>
+
+namespace kvr::experiment::report {
+
+std::string Print(const char* format, double number) {
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), format, number);
+  return text.data();
+}
+
+Value Text(const std::optional<std::string>& text) { return text ? Value{*text, *text} : Value{}; }
+Value Count(std::int64_t count) { return {std::to_string(count), count}; }
+Value Formatted(const char* format, Number number, double factor) {
+  return number ? Value{Print(format, *number * factor), *number} : Value{};
+}
+Value Ms(Number ms) {
+  const double size = std::abs(ms.value_or(0));
+  if (size > 0 && size < 0.1) return Formatted("%.2g", ms);
+  return Formatted(size < 10 ? "%.2f" : size < 100 ? "%.1f" : "%.0f", ms);
+}
+Value Times(Number ratio) { return Formatted("%.2fx", ratio); }
+Value Small(Number number) { return Formatted("%.3g", number); }
+Value Percent(Number share) { return Formatted("%.1f%%", share, 100); }
+Value SignedPercent(Number share) { return Formatted("%+.1f%%", share, 100); }
+Value Rate(std::int64_t count, std::int64_t of) {
+  if (of == 0) return {};
+  return {std::to_string(count) + " of " + std::to_string(of), *Quotient(count, of)};
+}
+
+Value Ratio(const std::optional<Estimate>& estimate) {
+  return estimate ? Times(estimate->ratio()) : Value{};
+}
+
+std::pair<Value, Value> Ends(const std::optional<Estimate>& estimate) {
+  const std::optional<Interval> interval =
+      estimate ? estimate->RatioInterval() : std::optional<Interval>();
+  if (!interval) return {};
+  return {Times(interval->low), Times(interval->high)};
+}
+
+std::string ToString(Verdict verdict) {
+  if (verdict == Verdict::kEquivalent) return "equivalent";
+  return verdict == Verdict::kDiffers ? "differs" : "undecided";
+}
+
+std::vector<Value> Name(const Variant& variant) {
+  return {Text(variant.policy), Text(variant.match),
+          variant.candidates ? Count(*variant.candidates) : Value{}, Text(variant.codec)};
+}
+
+Value Semantic(const Cells& cells, Number Fidelity::*member) {
+  Samples samples;
+  std::optional<std::string> reason;
+  for (const Cell* cell : cells) {
+    if (!cell->fidelity) continue;
+    const Number& likeness = (*cell->fidelity).*member;
+    const std::string semantic = cell->fidelity->semantic.value_or("measured");
+    const bool empty = cell->text.find_first_not_of(" \t\r\n\f\v") == std::string::npos;
+    if (semantic == "first token only" && cell->full && cell->new_tokens > 1) {
+      reason = "no encoder";  // runs of schema 1 say so of cells decoded to the end
+    } else if (semantic != "measured") {
+      reason = semantic;
+    } else if (likeness == 1.0 && empty) {
+      reason = "empty replies";  // both, or they would not be alike
+    } else if (likeness) {
+      samples.push_back(*likeness);
+    } else if (member == &Fidelity::cosine) {
+      reason = "no encoder";
+    }
+  }
+  return samples.empty() ? Text(reason) : Formatted("%.3f", Mean(samples));
+}
+
+Builder::Builder(std::string name, std::string title, const std::string& columns,
+                 std::string note) {
+  table_.name = std::move(name);
+  table_.title = std::move(title);
+  table_.note = std::move(note);
+  std::string keys = "<run <model <precision:prec. " + columns;
+  if (const std::size_t at = keys.find('@'); at != std::string::npos) {
+    keys.replace(at, 1, "<policy <match <candidates:cand. <codec");
+  }
+  std::istringstream words(keys);
+  for (std::string word; words >> word;) {
+    const bool left = word.front() == '<';
+    if (left) word.erase(0, 1);
+    const std::size_t colon = word.find(':');
+    Column column{word.substr(0, colon), word.substr(colon == std::string::npos ? 0 : colon + 1)};
+    std::replace(column.head.begin(), column.head.end(), '_', ' ');
+    column.right = !left;
+    table_.columns.push_back(std::move(column));
+  }
+}
+
+void Builder::Row(const Scope& scope, std::vector<Value> values) {
+  std::vector<Value> row = {Text(scope.run->label), Text(scope.model), Text(scope.precision)};
+  row.insert(row.end(), values.begin(), values.end());
+  if (row.size() != table_.columns.size()) throw std::logic_error(table_.name + ": columns");
+  table_.rows.push_back(std::move(row));
+}
+
+void Builder::Row(const Scope& scope, std::vector<Value> before, const Variant& variant,
+                  std::vector<Value> after) {
+  for (Value& value : Name(variant)) before.push_back(std::move(value));
+  for (Value& value : after) before.push_back(std::move(value));
+  Row(scope, std::move(before));
+}
+
+}  // namespace kvr::experiment::report

@@ -1,0 +1,92 @@
+#include "kvr/experiment/run_folder.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "kvr/base/error.h"
+
+namespace kvr::experiment {
+
+namespace fs = std::filesystem;
+
+fs::path MakeNewFolder(const fs::path& base, const std::string& name) {
+  CreateFolders(base);
+  for (int number = 1;; ++number) {
+    fs::path folder = base / (number == 1 ? name : name + "-" + std::to_string(number));
+    if (::mkdir(folder.c_str(), 0700) == 0) {
+      SyncFolder(base);
+      return folder;
+    }
+    if (errno != EEXIST) throw IoError("cannot create folder " + folder.string(), errno);
+  }
+}
+
+RunFolder::RunFolder(fs::path folder) : path_(std::move(folder)) {
+  CreateFolders(path_);
+  cells_file_ = UniqueFd(::open(cells().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (cells_file_.get() < 0) throw IoError("cannot open " + cells().string(), errno);
+  if (::flock(cells_file_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) throw IoError("cannot lock " + cells().string(), errno);
+    throw Resource("another sweep is running in " + path_.string() +
+                   "; wait for its end, or choose another folder");
+  }
+  SyncFolder(path_);
+  if (!HoldsRun() && FileSize(cells_file_.get(), cells()) > 0) {
+    throw InvalidInput(path_.string() +
+                       " holds cells.jsonl but no run.json, so nobody knows what run its cells are "
+                       "of; choose another folder");
+  }
+  for (const fs::directory_entry& entry : fs::directory_iterator(path_)) {
+    if (entry.path().filename().string().starts_with("run.json.tmp-")) fs::remove(entry.path());
+  }
+}
+
+bool RunFolder::HoldsRun() const { return fs::exists(fs::symlink_status(description())); }
+
+void RunFolder::WriteDescription(const Json& run) const {
+  WriteAndRename(description(), run.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  SyncFolder(path_);
+}
+
+void RunFolder::DropTornLine() const {
+  const std::string contents = ReadFile(cells());
+  const std::size_t end = contents.rfind('\n');
+  const std::size_t whole = end == std::string::npos ? 0 : end + 1;
+  if (whole == contents.size()) return;
+  spdlog::warn("{}: the last line was cut off and is left out", cells().string());
+  if (::ftruncate(cells_file_.get(), static_cast<off_t>(whole)) != 0) {
+    throw IoError("cannot truncate " + cells().string(), errno);
+  }
+}
+
+void RunFolder::Append(const Cell& cell) const {
+  const std::string line = DumpLine(ToJson(cell)) + "\n";
+  for (std::size_t written = 0; written < line.size();) {
+    const ssize_t put = ::write(cells_file_.get(), line.data() + written, line.size() - written);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) throw IoError("cannot write " + cells().string(), errno);
+    written += static_cast<std::size_t>(put);
+  }
+  if (::fdatasync(cells_file_.get()) != 0) throw IoError("cannot sync " + cells().string(), errno);
+}
+
+void RunFolder::RefuseForeignCache() const {
+  if (!fs::exists(fs::symlink_status(cache()))) return;
+  throw InvalidInput(cache().string() +
+                     " is there already and is not this run's; a sweep fills a cache of its own");
+}
+
+void RunFolder::RemoveCache(const std::vector<std::string>& subfolders) const {
+  if (!fs::is_directory(fs::symlink_status(cache()))) return;
+  for (const std::string& subfolder : subfolders) fs::remove_all(cache() / subfolder);
+  std::error_code error;
+  fs::remove(cache(), error);
+  if (error) spdlog::warn("{} is left: the sweep did not make all that it holds", cache().string());
+}
+
+}  // namespace kvr::experiment
