@@ -101,6 +101,7 @@ void Run(const Options& options) {
   const experiment::Config config = experiment::ReadConfig(options.config, options.settings);
   experiment::CheckArchives(config);
   if (options.dry_run) {
+    if (!options.out.empty() && !options.resume) experiment::CheckFree(options.out);
     const std::int64_t cells =
         experiment::CellsPerModel(config) * static_cast<std::int64_t>(config.models.size());
     std::cout << config.name << ": " << config.models.size() << " models, "

@@ -14,6 +14,20 @@ namespace kvr::experiment {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+constexpr const char* kDescription = "run.json";
+constexpr const char* kCells = "cells.jsonl";
+constexpr const char* kCache = "sweep-cache";
+
+// Also what is no more than a broken link.
+bool Exists(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(fs::symlink_status(path, ignored));
+}
+
+}  // namespace
+
 fs::path MakeNewFolder(const fs::path& base, const std::string& name) {
   CreateFolders(base);
   for (int number = 1;; ++number) {
@@ -26,27 +40,45 @@ fs::path MakeNewFolder(const fs::path& base, const std::string& name) {
   }
 }
 
+void CheckFree(const fs::path& folder) {
+  if (Exists(folder / kDescription)) {
+    throw InvalidInput(folder.string() + " holds a run already; --resume goes on with it");
+  }
+  std::error_code absent;
+  if (fs::file_size(folder / kCells, absent) > 0 && !absent) {
+    throw InvalidInput(folder.string() +
+                       " holds cells.jsonl but no run.json, so nobody knows what run its cells are "
+                       "of; choose another folder");
+  }
+  if (Exists(folder / kCache)) {
+    throw InvalidInput((folder / kCache).string() +
+                       " is there already and is not this run's; a sweep fills a cache of its own");
+  }
+}
+
 RunFolder::RunFolder(fs::path folder) : path_(std::move(folder)) {
   CreateFolders(path_);
-  cells_file_ = UniqueFd(::open(cells().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  cells_file_ = UniqueFd(
+      ::open(cells().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0644));
   if (cells_file_.get() < 0) throw IoError("cannot open " + cells().string(), errno);
   if (::flock(cells_file_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) throw IoError("cannot lock " + cells().string(), errno);
     throw Resource("another sweep is running in " + path_.string() +
                    "; wait for its end, or choose another folder");
   }
-  SyncFolder(path_);
-  if (!HoldsRun() && FileSize(cells_file_.get(), cells()) > 0) {
-    throw InvalidInput(path_.string() +
-                       " holds cells.jsonl but no run.json, so nobody knows what run its cells are "
-                       "of; choose another folder");
+  std::error_code ignored;
+  if (!fs::is_regular_file(fs::symlink_status(cells(), ignored))) {
+    throw Error(Error::Kind::kIo, cells().string() + " is not a file");
   }
-  for (const fs::directory_entry& entry : fs::directory_iterator(path_)) {
-    if (entry.path().filename().string().starts_with("run.json.tmp-")) fs::remove(entry.path());
+  SyncFolder(path_);
+  for (fs::directory_iterator entry(path_, ignored), end; !ignored && entry != end;
+       entry.increment(ignored)) {
+    const fs::path file = entry->path();
+    if (file.filename().string().starts_with("run.json.tmp-")) fs::remove(file, ignored);
   }
 }
 
-bool RunFolder::HoldsRun() const { return fs::exists(fs::symlink_status(description())); }
+bool RunFolder::HoldsRun() const { return Exists(description()); }
 
 void RunFolder::WriteDescription(const Json& run) const {
   WriteAndRename(description(), run.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -75,18 +107,20 @@ void RunFolder::Append(const Cell& cell) const {
   if (::fdatasync(cells_file_.get()) != 0) throw IoError("cannot sync " + cells().string(), errno);
 }
 
-void RunFolder::RefuseForeignCache() const {
-  if (!fs::exists(fs::symlink_status(cache()))) return;
-  throw InvalidInput(cache().string() +
-                     " is there already and is not this run's; a sweep fills a cache of its own");
+void RunFolder::RemoveCache(const std::vector<std::string>& subfolders) const {
+  std::error_code error;
+  if (!fs::is_directory(fs::symlink_status(cache(), error))) return;
+  for (const std::string& subfolder : subfolders) {
+    fs::remove_all(cache() / subfolder, error);
+    if (error) spdlog::warn("cannot remove {}: {}", subfolder, error.message());
+  }
+  if (::rmdir(cache().c_str()) != 0) {
+    spdlog::warn("{} is left: it holds what the sweep did not make", cache().string());
+  }
 }
 
-void RunFolder::RemoveCache(const std::vector<std::string>& subfolders) const {
-  if (!fs::is_directory(fs::symlink_status(cache()))) return;
-  for (const std::string& subfolder : subfolders) fs::remove_all(cache() / subfolder);
-  std::error_code error;
-  fs::remove(cache(), error);
-  if (error) spdlog::warn("{} is left: the sweep did not make all that it holds", cache().string());
-}
+fs::path RunFolder::description() const { return path_ / kDescription; }
+fs::path RunFolder::cells() const { return path_ / kCells; }
+fs::path RunFolder::cache() const { return path_ / kCache; }
 
 }  // namespace kvr::experiment

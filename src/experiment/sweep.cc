@@ -175,14 +175,10 @@ class Sweep {
   // Begins a run in the folder, or takes up the one that was left there.
   void Open() {
     total_ = CellsPerModel(config_) * static_cast<std::int64_t>(config_.models.size());
-    if (folder_.HoldsRun()) {
-      if (!options_.resume) {
-        throw InvalidInput(folder_.path().string() +
-                           " holds a run already; --resume goes on with it");
-      }
+    if (options_.resume && folder_.HoldsRun()) {
       TakeUp();
     } else {
-      folder_.RefuseForeignCache();
+      CheckFree(folder_.path());
       run_ = {{"schema", kResultsSchema},
               {"name", config_.name},
               {"config", config_.json},

@@ -311,6 +311,7 @@ TEST_F(CliTest, ASweepMakesARunThatTheReportReads) {
   EXPECT_EQ(Run({"report", "nowhere"}).code, 3);
   // A folder with a run is not written into again unless asked to.
   EXPECT_EQ(Run({"sweep", "tiny.json", "--out", run.string()}).code, 2);
+  EXPECT_EQ(Run({"sweep", "tiny.json", "--out", run.string(), "--dry-run"}).code, 2);
 }
 
 TEST_F(CliTest, ADryRunFindsWhatAnArchiveDoesNotAllow) {
@@ -402,7 +403,7 @@ TEST_F(CliTest, ASweepOverCodecsMeasuresTheirDrift) {
 }
 
 TEST_F(CliTest, AnInterruptedSweepIsResumedAndNothingIsLost) {
-  WriteConfig(40);
+  WriteConfig(12);
   const pid_t child = Start({"sweep", "tiny.json", "--out", "r"});
   const fs::path cells = folder_.path() / "r" / "cells.jsonl";
   // Wait for some cells, with a bound.
@@ -422,7 +423,7 @@ TEST_F(CliTest, AnInterruptedSweepIsResumedAndNothingIsLost) {
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   const std::string after = ReadFile(cells);
   EXPECT_EQ(after.substr(0, before.size()), before);
-  EXPECT_EQ(CountLines(after), 2u * 3 * 40 * (3 + 6));
+  EXPECT_EQ(CountLines(after), 2u * 3 * 12 * (3 + 6));
   EXPECT_EQ(Run({"sweep", "tiny.json", "--out", "r", "--resume", "--set", "seed=9"}).code, 2);
   // Resumed once more, a finished run stays as it is: two models' two entries, each filled once.
   EXPECT_EQ(Run({"sweep", "tiny.json", "--out", "r", "--resume"}).code, 0);

@@ -171,6 +171,16 @@ TEST_F(SweepTest, CellsWithoutARunAreNotContinued) {
   EXPECT_EQ(Lines(), lines);
 }
 
+// A pipe without a reader would hold an ordinary open for good.
+TEST_F(SweepTest, WhatIsNoFileIsRefused) {
+  fs::create_directories(folder());
+  ASSERT_EQ(::mkfifo((folder() / "cells.jsonl").c_str(), 0600), 0);
+  EXPECT_EQ(Refusal([&] { Sweep(); }).kind(), Error::Kind::kIo);
+  fs::remove(folder() / "cells.jsonl");
+  fs::create_directories(folder() / "cells.jsonl");
+  EXPECT_EQ(Refusal([&] { Sweep(); }).kind(), Error::Kind::kIo);
+}
+
 TEST_F(SweepTest, ARepeatedLineCountsOnce) {
   Sweep();
   std::vector<std::string> lines = Lines();

@@ -20,17 +20,21 @@ namespace kvr::experiment {
 [[nodiscard]] std::filesystem::path MakeNewFolder(const std::filesystem::path& base,
                                                   const std::string& name);
 
+// Throws kInvalidInput unless a new run can begin in `folder`, which need not be there: when it
+// holds a run, or cells without one, or what would be the run's cache, which is then somebody
+// else's.
+void CheckFree(const std::filesystem::path& folder);
+
 class RunFolder {
  public:
   // Creates what is absent, takes the lock, and removes what a killed sweep left half written.
-  // Throws kResource when another sweep holds the folder, kInvalidInput when there are cells
-  // without a run.json.
+  // Throws kResource when another sweep holds the folder.
   explicit RunFolder(std::filesystem::path folder);
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  [[nodiscard]] std::filesystem::path description() const { return path_ / "run.json"; }
-  [[nodiscard]] std::filesystem::path cells() const { return path_ / "cells.jsonl"; }
-  [[nodiscard]] std::filesystem::path cache() const { return path_ / "sweep-cache"; }
+  [[nodiscard]] std::filesystem::path description() const;
+  [[nodiscard]] std::filesystem::path cells() const;
+  [[nodiscard]] std::filesystem::path cache() const;
   [[nodiscard]] bool HoldsRun() const;
 
   // Replaces run.json; durable.
@@ -40,8 +44,6 @@ class RunFolder {
   // One line, by one call; durable.
   void Append(const Cell& cell) const;
 
-  // For a new run. Throws kInvalidInput when the cache's folder is there: it is somebody else's.
-  void RefuseForeignCache() const;
   // Removes the `subfolders` of the cache's folder, and that when nothing else is in it.
   void RemoveCache(const std::vector<std::string>& subfolders) const;
 
