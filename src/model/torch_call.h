@@ -47,8 +47,8 @@ auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
   }
 }
 
-// Loads an archive's module on the CPU, from the very bytes that were checked. Throws kCorrupt where
-// they are not the ones that were sealed, or not the file's that `info` was read from.
+// Loads an archive's module on the CPU, from the very bytes that were checked. Throws kCorrupt
+// where they are not the ones that were sealed, or not the file's that `info` was read from.
 torch::jit::Module LoadModule(const ArchiveInfo& info);
 
 inline constexpr char kTorchKernels[] = "torch";

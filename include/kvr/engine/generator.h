@@ -99,7 +99,7 @@ struct Generation {
 struct SaveResult {
   cache::PutResult put;
   int tokens = 0;
-  int prefilled = 0;  // of them, computed anew
+  int prefilled = 0;      // of them, computed anew
   double prefill_ms = 0;  // computing them
   double save_ms = 0;     // the rest of storing it: embedding it, writing it durably
 };
