@@ -444,8 +444,9 @@ Table DepthTable(const std::vector<Scope>& scopes) {
             if (ratio) ratios.push_back(*ratio);
           }
         }
+        const auto& bucket = buckets[i];
         const std::optional<Estimate> speedup = EstimateOver(
-            prompts, [&](const Prompt& p) { return TtftSpeedup(p, buckets[i].at(&p)); });
+            prompts, [&bucket](const Prompt& p) { return TtftSpeedup(p, bucket.at(&p)); });
         const auto [low, high] = Ends(speedup);
         table.Row(scope,
                   {Text(std::get<0>(group)), Text(std::get<2>(group)), Text(kBuckets[i].label),

@@ -419,7 +419,7 @@ class Sweep {
     std::vector<double> block_ms(kRounds), free_ms(kRounds);
     for (int round = 0; round < kRounds; ++round) {
       Progress("choosing the baseline");
-      for (const std::size_t quarter : {1, 2, 3}) {
+      for (const std::size_t quarter : {1U, 2U, 3U}) {
         const std::size_t prompt = by_length[(by_length.size() - 1) * quarter / 4];
         for (const bool free : {round % 2 == 0, round % 2 != 0}) {
           const auto at = static_cast<std::size_t>(round);

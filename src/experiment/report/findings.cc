@@ -102,8 +102,11 @@ void DescribeGaps(const Scope& scope, Report& report) {
                               at + ")");
   }
   for (const std::string& group : scope.controls_with_hits) {
-    report.warnings.push_back("control group \"" + group +
-                              "\" has hits and is not used as a control (" + at + ")");
+    report.warnings.push_back(std::string("control group \"")
+                                  .append(group)
+                                  .append("\" has hits and is not used as a control (")
+                                  .append(at)
+                                  .append(")"));
   }
   const auto chat = scope.run->config.find("template");
   for (const Variant& variant : scope.variants) {

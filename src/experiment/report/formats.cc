@@ -86,7 +86,7 @@ std::string LatexText(std::string_view text) {
 }
 
 std::string CsvText(const std::string& raw) {
-  const std::string text = WithoutControls(raw);
+  std::string text = WithoutControls(raw);
   if (text.find_first_of("\",\r\n") == std::string::npos && !text.starts_with('#')) return text;
   std::string out = "\"";
   for (const char c : text) {

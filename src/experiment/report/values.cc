@@ -62,16 +62,17 @@ Value Semantic(const Cells& cells, Number Fidelity::*member) {
     const Number& likeness = (*cell->fidelity).*member;
     const std::string semantic = cell->fidelity->semantic.value_or("measured");
     const bool empty = cell->text.find_first_not_of(" \t\r\n\f\v") == std::string::npos;
-    if (semantic == "first token only" && cell->full && cell->new_tokens > 1) {
-      reason = "no encoder";  // runs of schema 1 say so of cells decoded to the end
+    // Runs of schema 1 say "first token only" of cells decoded to the end, too.
+    const bool decoded = semantic == "first token only" && cell->full && cell->new_tokens > 1;
+    const bool unmeasured = semantic == "measured" && !likeness && member == &Fidelity::cosine;
+    if (decoded || unmeasured) {
+      reason = "no encoder";
     } else if (semantic != "measured") {
       reason = semantic;
     } else if (likeness == 1.0 && empty) {
       reason = "empty replies";  // both, or they would not be alike
     } else if (likeness) {
       samples.push_back(*likeness);
-    } else if (member == &Fidelity::cosine) {
-      reason = "no encoder";
     }
   }
   return samples.empty() ? Text(reason) : Formatted("%.3f", Mean(samples));
