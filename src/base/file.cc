@@ -46,7 +46,14 @@ UniqueFd& UniqueFd::operator=(UniqueFd&& other) noexcept {
 }
 
 UniqueFd OpenForRead(const fs::path& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Non-blocking: what is no regular file is refused later, and may have no writer.
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (fd.get() < 0) throw IoError("cannot open " + path.string(), errno);
+  return fd;
+}
+
+UniqueFd OpenOwnFile(const fs::path& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (fd.get() < 0) throw IoError("cannot open " + path.string(), errno);
   return fd;
 }
@@ -58,9 +65,16 @@ std::uint64_t FileSize(int fd, const fs::path& path) {
   return static_cast<std::uint64_t>(info.st_size);
 }
 
-std::string ReadFile(const fs::path& path) {
+std::string ReadFile(const fs::path& path) { return ReadFile(path, UINT64_MAX); }
+
+std::string ReadFile(const fs::path& path, std::uint64_t most_bytes) {
   const UniqueFd fd = OpenForRead(path);
-  std::string contents(FileSize(fd.get(), path), '\0');
+  const std::uint64_t bytes = FileSize(fd.get(), path);
+  if (bytes > most_bytes) {
+    throw Corrupt(path.string() + " has " + std::to_string(bytes) + " bytes, expected at most " +
+                  std::to_string(most_bytes));
+  }
+  std::string contents(bytes, '\0');
   iovec part{contents.data(), contents.size()};
   ReadScattered(fd.get(), 0, {&part, 1}, path);
   return contents;
@@ -110,7 +124,7 @@ void WriteAndRename(const fs::path& path, std::span<const std::span<const std::b
   static std::atomic<unsigned> counter{0};
   const fs::path temporary = path.string() + ".tmp-" + std::to_string(::getpid()) + "-" +
                              std::to_string(counter.fetch_add(1));
-  const UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  const UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (fd.get() < 0) throw IoError("cannot create " + temporary.string(), errno);
   try {
     std::vector<iovec> left;

@@ -78,7 +78,7 @@ std::uint64_t WriteEntry(const fs::path& path, const EntryRow& row, const Digest
 
 EntryRow ReadEntry(const fs::path& path, const Digest& id, const Digest& key_hash,
                    std::uint32_t block_tokens) {
-  const UniqueFd fd = OpenForRead(path);
+  const UniqueFd fd = OpenOwnFile(path);
   std::uint64_t offset = 0;
   SafetensorsHeader header = SafetensorsHeader::Read(fd.get(), path, &offset);
   try {

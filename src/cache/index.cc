@@ -1,5 +1,6 @@
 #include "kvr/cache/index.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sqlite3.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <unordered_map>
 
 #include "kvr/base/error.h"
+#include "kvr/base/file.h"
 
 namespace kvr::cache {
 
@@ -140,9 +142,14 @@ Index::Index(const std::filesystem::path& path, const Digest& key_hash, Mode mod
   if (!writable && ::access(path.c_str(), F_OK) != 0) {
     throw IoError("cannot find the index " + path.string(), errno);
   }
+  if (writable) {
+    // SQLite would give it, and the journals that take its mode, what the umask leaves of 0644.
+    UniqueFd made(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (made.get() < 0) throw IoError("cannot open " + path.string(), errno);
+  }
   Open(path.string(), writable ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY);
   if (writable) {
-    Execute("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL;");
+    Execute("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON;");
     Begin();
     const bool fresh = !Statement(db_.get(), "SELECT 1 FROM sqlite_schema").Step();
     if (fresh) {
@@ -280,6 +287,9 @@ IndexPicture Index::Load() {
                                  .hits = entry.Integer<std::uint64_t>(9),
                                  .last_access_us = entry.Integer<std::int64_t>(10),
                                  .chain = {}});
+      if (picture.entries.back().tokens.empty()) {
+        throw Corrupt("cache index: an entry has no tokens");
+      }
     }
     Statement link(db_.get(), "SELECT entry, hash FROM chain ORDER BY entry, position");
     while (link.Step()) {

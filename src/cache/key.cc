@@ -7,6 +7,7 @@
 
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
+#include "kvr/base/json.h"
 
 namespace kvr::cache {
 
@@ -38,13 +39,17 @@ std::string CacheKey::ToJson() const {
 CacheKey CacheKey::FromJson(const std::string& text, const std::string& where) {
   CacheKey key;
   try {
-    const json object = json::parse(text);
+    const json object = ParseJson(text, where);
     if (const int version = object.at("format_version"); version != kFormatVersion) {
       throw Incompatible("found cache format version " + std::to_string(version) +
                          ", this program reads version " + std::to_string(kFormatVersion));
     }
     object.at("block_tokens").get_to(key.block_tokens);
-    key.codec = CodecFromString(object.at("codec").get<std::string>());
+    try {
+      key.codec = CodecFromString(object.at("codec").get<std::string>());
+    } catch (const Error& e) {
+      throw Incompatible(e.what());
+    }
     object.at("cpu_model").get_to(key.cpu_model);
     object.at("device").get_to(key.device);
     object.at("head_dim").get_to(key.shape.head_dim);
@@ -58,12 +63,22 @@ CacheKey CacheKey::FromJson(const std::string& text, const std::string& where) {
   } catch (const json::exception& e) {
     throw Corrupt(where + " is not a cache key: " + e.what());
   } catch (const Error& e) {
-    throw Incompatible(where + ": " + e.what());
+    if (e.kind() == Error::Kind::kIncompatible) throw Incompatible(where + ": " + e.what());
+    throw Corrupt(where + " is not a cache key: " + e.what());
   }
   // Also refuses repeated, unknown and oddly written members.
   if (key.ToJson() != text) throw Corrupt(where + " is not a cache key as this program writes it");
-  key.Check();
+  try {
+    key.Check();
+  } catch (const Error& e) {
+    throw Corrupt(where + ": " + e.what());
+  }
   return key;
+}
+
+CacheKey CacheKey::FromFile(const fs::path& path) {
+  constexpr std::uint64_t kMostBytes = 1 << 16;  // a key has less than a thousand
+  return FromJson(ReadFile(path, kMostBytes), path.string());
 }
 
 Digest CacheKey::Hash() const { return Sha256Of(ToJson()); }
@@ -82,7 +97,8 @@ void CacheKey::Check() const {
   check("threads", threads);
 }
 
-std::vector<CacheFolder> ListCacheFolders(const fs::path& cache_dir) {
+std::vector<CacheFolder> ListCacheFolders(const fs::path& cache_dir,
+                                          std::vector<std::string>* damaged) {
   std::vector<CacheFolder> folders;
   std::error_code error;
   fs::directory_iterator entries(cache_dir, error);
@@ -90,17 +106,25 @@ std::vector<CacheFolder> ListCacheFolders(const fs::path& cache_dir) {
   for (const fs::directory_entry& entry : entries) {
     const fs::path key_path = entry.path() / "key.json";
     try {
-      CacheKey key = CacheKey::FromJson(ReadFile(key_path), key_path.string());
+      CacheKey key = CacheKey::FromFile(key_path);
       if (Hex(key.Hash()) != entry.path().filename()) {
         throw Corrupt(key_path.string() + " does not hash to its folder's name");
       }
       folders.push_back({entry.path(), std::move(key)});
     } catch (const Error& e) {
       spdlog::warn("skipping {}: {}", entry.path().string(), e.what());
+      const bool ours = IsCacheFolderName(entry.path().filename().string());
+      if (damaged != nullptr && ours && e.kind() != Error::Kind::kIncompatible) {
+        damaged->push_back(e.what());
+      }
     }
   }
   std::ranges::sort(folders, {}, &CacheFolder::path);
   return folders;
+}
+
+bool IsCacheFolderName(std::string_view name) {
+  return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 }  // namespace kvr::cache

@@ -13,8 +13,10 @@
 #include <set>
 #include <thread>
 
+#include "folder.h"
 #include "kvr/base/error.h"
 #include "kvr/cache/entry.h"
+#include "store_writer.h"
 
 namespace kvr::cache {
 
@@ -22,111 +24,53 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr char kSuffix[] = ".safetensors";
-constexpr char kIndexName[] = "index.sqlite";
-
 std::int64_t NowUs() {
   return std::chrono::duration_cast<std::chrono::microseconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
-// The file's type bits (S_IFMT), or 0 when there is no such file.
-mode_t TypeOf(const fs::path& path) {
-  struct stat info;
-  if (::stat(path.c_str(), &info) == 0) return info.st_mode & S_IFMT;
-  if (errno == ENOENT) return 0;
-  throw IoError("cannot look at " + path.string(), errno);
-}
-
 std::uint64_t InodeOf(const fs::path& path) {
   struct stat info;
-  return ::stat(path.c_str(), &info) == 0 ? info.st_ino : 0;
+  return ::lstat(path.c_str(), &info) == 0 ? info.st_ino : 0;
 }
-
-// The digest in "<64 hex digits>.safetensors", or nothing.
-std::optional<Digest> DigestFromName(const fs::path& name) {
-  if (name.extension() != kSuffix) return std::nullopt;
-  try {
-    return DigestFromHex(name.stem().string());
-  } catch (const Error&) {
-    return std::nullopt;  // the absence of a digest is the answer
-  }
-}
-
-bool IsTemporary(const fs::path& name) { return name.string().find(".tmp-") != std::string::npos; }
-
-// A range over a folder whose failures are our errors.
-std::vector<fs::directory_entry> EntriesOf(const fs::path& folder) {
-  std::error_code error;
-  std::vector<fs::directory_entry> entries;
-  fs::directory_iterator at(folder, error);
-  for (; !error && at != fs::directory_iterator(); at.increment(error)) entries.push_back(*at);
-  if (error) throw IoError("cannot list " + folder.string(), error.value());
-  return entries;
-}
-
-// LOCK_EX or LOCK_SH on the lock file of `folder`, which closing it gives back.
-void WaitForLock(int fd, int kind, const fs::path& folder, int timeout_ms) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
-  while (::flock(fd, kind | LOCK_NB) != 0) {
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) throw IoError("cannot lock " + folder.string(), errno);
-    if (std::chrono::steady_clock::now() >= deadline) {
-      throw Resource("another process has kept the cache " + folder.string() + " locked for " +
-                     std::to_string(timeout_ms) + " ms; wait for it or end it");
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-}
-
-void Unlink(const fs::path& path) {
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-    throw IoError("cannot remove " + path.string(), errno);
-  }
+std::uint64_t InodeOf(int fd) {
+  struct stat info;
+  return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
 }
 
 }  // namespace
 
-// The names in the folder. Nothing is opened.
-struct Store::Files {
-  std::map<Digest, fs::path> blocks;
-  std::map<Digest, fs::path> entries;
-  std::vector<fs::path> leftovers;  // temporary files
-  std::vector<fs::path> foreign;
-};
-
 struct Store::BlockOutcome {
-  enum class State { kNotTried, kRestored, kMissing, kCorrupt } state = State::kNotTried;
-  bool set_aside = false;
+  enum class State {
+    kNotTried,
+    kRestored,
+    kMissing,
+    kCorrupt,
+    kUnreadable
+  } state = State::kNotTried;
+  std::string why;          // of kCorrupt, if it is the file that is, and of kUnreadable
+  std::uint64_t inode = 0;  // of the file that was found to be kCorrupt
   std::uint64_t bytes = 0;
   std::optional<double> resident_fraction;
 };
 
-// Holds the mutex and the lock file: no other thread or process changes the store meanwhile.
-class Store::Writer {
- public:
-  Writer(Store* store, int timeout_ms) : guard_(store->mutex_), fd_(store->lock_file_.get()) {
-    store->RequireWritable();
-    WaitForLock(fd_, LOCK_EX, store->folder_, timeout_ms);
-    try {
-      // Another process may have replaced a damaged index, or a person deleted it.
-      if (store->index_ != nullptr && InodeOf(store->folder_ / kIndexName) != store->index_inode_) {
-        store->OpenIndex();
-      }
-    } catch (...) {
-      ::flock(fd_, LOCK_UN);
-      throw;
+Store::Writer::Writer(Store* store, int timeout_ms)
+    : guard_(store->mutex_), fd_(store->lock_file_.get()) {
+  store->RequireWritable();
+  WaitForLock(fd_, LOCK_EX, store->folder_, timeout_ms);
+  try {
+    // Another process may have replaced a damaged index, or a person deleted it.
+    if (store->index_ != nullptr && InodeOf(store->folder_ / kIndexName) != store->index_inode_) {
+      store->OpenIndex();
     }
+  } catch (...) {
+    ::flock(fd_, LOCK_UN);
+    throw;
   }
-  ~Writer() { ::flock(fd_, LOCK_UN); }
-  Writer(const Writer&) = delete;
-  Writer& operator=(const Writer&) = delete;
+}
 
- private:
-  std::unique_lock<std::mutex> guard_;
-  int fd_;
-};
+Store::Writer::~Writer() { ::flock(fd_, LOCK_UN); }
 
 Store::Store(const fs::path& cache_dir, const CacheKey& key, Options options)
     : key_(key),
@@ -152,19 +96,29 @@ Store::~Store() {
 void Store::OpenForWriting() {
   for (const char* name : {"blocks", "entries", "quarantine"}) CreateFolders(folder_ / name);
   const fs::path lock_path = folder_ / "lock";
-  lock_file_ = UniqueFd(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  lock_file_ = UniqueFd(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (lock_file_.get() < 0) throw IoError("cannot open " + lock_path.string(), errno);
   const Writer writer(this, options_.lock_timeout_ms);
-  const fs::path key_path = folder_ / "key.json";
-  if (TypeOf(key_path) == 0) {
-    WriteAndRename(key_path, key_.ToJson());
+  if (!KeyFileIsSound()) {
+    // The folder's name commits to the key: there is no doubt about what the file should say.
+    WriteAndRename(folder_ / "key.json", key_.ToJson());
     SyncFolder(folder_);
-  } else if (CacheKey::FromJson(ReadFile(key_path), key_path.string()) != key_) {
-    throw Incompatible(key_path.string() + " states another cache key than its folder's name");
   }
   // Whoever holds the lock is the only writer: a temporary file is nobody's.
-  for (const fs::path& path : ListFiles().leftovers) Unlink(path);
+  for (const fs::path& path : ListFolder(folder_).leftovers) Unlink(path);
   OpenIndex();
+}
+
+bool Store::KeyFileIsSound() const {
+  const fs::path path = folder_ / "key.json";
+  if (TypeOf(path) == 0) return false;
+  try {
+    if (CacheKey::FromFile(path) == key_) return true;
+    spdlog::warn("{} states another cache key than its folder's name", path.string());
+  } catch (const Error& e) {
+    spdlog::warn("damaged: {}", e.what());
+  }
+  return false;
 }
 
 void Store::OpenForReading() {
@@ -172,18 +126,16 @@ void Store::OpenForReading() {
     throw NotFound("there is no cache folder " + folder_.string() +
                    ": nothing has been stored with this model and these settings");
   }
-  const fs::path key_path = folder_ / "key.json";
-  if (TypeOf(key_path) != 0 && CacheKey::FromJson(ReadFile(key_path), key_path.string()) != key_) {
-    throw Incompatible(key_path.string() + " states another cache key than its folder's name");
-  }
+  (void)KeyFileIsSound();  // warns
   try {
     index_ =
         std::make_unique<Index>(folder_ / kIndexName, format_.key_hash(), Index::Mode::kReadOnly);
+    (void)index_->Load();  // what can't be used is better known now
   } catch (const Error& e) {
     spdlog::warn("cache {}: reading the files instead of the index: {}", folder_.string(),
                  e.what());
     index_ = std::make_unique<Index>(format_.key_hash());
-    Rebuild(ListFiles(), /*set_aside=*/false);
+    Rebuild(ListFolder(folder_), /*set_aside=*/false);
     index_rebuilt_ = true;
   }
 }
@@ -197,7 +149,7 @@ void Store::OpenIndex() {
   // On an exception the inode stays the old one's, and the next writer tries again.
   try {
     index_ = open();
-    if (const Files files = ListFiles(); !IndexAgrees(files)) {
+    if (const FolderFiles files = ListFolder(folder_); !IndexAgrees(files)) {
       spdlog::warn("cache {}: index and files disagree; rebuilding the index", folder_.string());
       Rebuild(files, /*set_aside=*/true);
       index_rebuilt_ = true;
@@ -209,7 +161,7 @@ void Store::OpenIndex() {
     Unlink(path.string() + "-journal");
     Unlink(path);
     index_ = open();
-    Rebuild(ListFiles(), /*set_aside=*/true);
+    Rebuild(ListFolder(folder_), /*set_aside=*/true);
     index_rebuilt_ = true;
   }
   index_inode_ = InodeOf(path);
@@ -279,24 +231,23 @@ PutResult Store::Put(const NewEntry& entry, const KvBufferView& source,
     std::set<fs::path> folders;
     for (const ChainLink& link : chain) {
       const fs::path path = BlockPath(link.hash);
-      std::error_code absent;  // then the size is not the indexed one either
-      if (const std::uint64_t bytes = index_->BlockFileBytes(link.hash);
-          bytes > 0 && fs::file_size(path, absent) == bytes) {
+      folders.insert(path.parent_path());
+      const auto tokens = std::span(entry.tokens).subspan(link.first, link.count);
+      if (const std::uint64_t bytes = SoundBlockBytes(path, link, tokens); bytes > 0) {
+        index_->PutBlock({link.hash, link.parent, link.count, bytes});
         ++result.blocks_shared;
         continue;
       }
       Step("block");
       CreateFolders(path.parent_path());
-      const std::uint64_t bytes = format_.Write(
-          path, link, std::span(entry.tokens).subspan(link.first, link.count), source);
+      const std::uint64_t bytes = format_.Write(path, link, tokens, source);
       written.push_back(path);
-      folders.insert(path.parent_path());
       index_->PutBlock({link.hash, link.parent, link.count, bytes});
       ++result.blocks_written;
       result.bytes_written += bytes;
     }
     Step("sync blocks");
-    for (const fs::path& folder : folders) SyncFolder(folder);
+    for (const fs::path& folder : folders) SyncOnce(folder, !written.empty());
     if (!index_->HasEntry(row.id) || TypeOf(EntryPath(row.id)) == 0) {
       Step("entry");
       // Strictly increasing, so that "older" is well defined however the clock is set.
@@ -305,9 +256,15 @@ PutResult Store::Put(const NewEntry& entry, const KvBufferView& source,
       written.push_back(EntryPath(row.id));
       Step("sync entries");
       SyncFolder(folder_ / "entries");
+      synced_.insert(folder_ / "entries");
       index_->PutEntry(row);
       result.created = true;
       result.bytes_written += row.file_bytes;
+    }
+    // Who made these folders may have been killed before it synced them.
+    for (const fs::path& folder : {folder_ / "entries", folder_ / "blocks", folder_,
+                                   folder_.parent_path(), folder_.parent_path().parent_path()}) {
+      SyncOnce(folder.empty() ? fs::path(".") : folder, false);
     }
     Step("commit");
     index_->Commit();
@@ -325,60 +282,30 @@ PutResult Store::Put(const NewEntry& entry, const KvBufferView& source,
   return result;
 }
 
-RemoveResult Store::Remove(const Digest& entry) {
-  const Writer writer(this, options_.lock_timeout_ms);
-  if (!index_->HasEntry(entry)) throw NotFound("the cache has no entry " + Hex(entry));
-  // The entry's file first: without it, a crash leaves blocks of no entry. The other way round it
-  // would leave an entry without blocks.
-  const fs::path path = EntryPath(entry);
-  std::error_code absent;
-  const std::uintmax_t entry_bytes = fs::file_size(path, absent);
-  Step("begin");
-  index_->Begin();
-  std::vector<BlockRow> unused;
+void Store::SyncOnce(const fs::path& folder, bool again) {
+  if (!synced_.insert(folder).second && !again) return;
   try {
-    index_->DeleteEntry(entry);
-    unused = index_->UnusedBlocks();
-    for (const BlockRow& block : unused) index_->DeleteBlock(block.hash);
-    Step("unlink entry");
-    Unlink(path);
-    SyncFolder(folder_ / "entries");
-    Step("commit");
-    index_->Commit();
+    SyncFolder(folder);
   } catch (...) {
-    index_->Rollback();
+    synced_.erase(folder);
     throw;
   }
-  Step("unlink blocks");
-  accesses_.erase(entry);
-  RemoveResult result = RemoveBlocks(unused);
-  if (!absent) result.bytes_freed += entry_bytes;
-  return result;
 }
 
-RemoveResult Store::RemoveUnused() {
-  const Writer writer(this, options_.lock_timeout_ms);
-  index_->Begin();
-  std::vector<BlockRow> unused;
+std::uint64_t Store::SoundBlockBytes(const fs::path& path, const ChainLink& link,
+                                     std::span<const Token> tokens) const {
   try {
-    unused = index_->UnusedBlocks();
-    for (const BlockRow& block : unused) index_->DeleteBlock(block.hash);
-    index_->Commit();
-  } catch (...) {
-    index_->Rollback();
-    throw;
+    const UniqueFd fd = OpenOwnFile(path);
+    const BlockHeader header = format_.ReadHeader(fd.get(), path, link.hash);
+    if (header.parent != link.parent || !std::ranges::equal(header.tokens, tokens)) return 0;
+    std::vector<std::byte> scratch(key_.shape.PayloadBytes(tokens.size()));
+    format_.ReadPayload(fd.get(), path, header,
+                        {scratch.data(), scratch.data() + scratch.size() / 2, link.count}, 0);
+    return header.data_offset + header.payload_bytes;
+  } catch (const Error& e) {
+    if (e.kind() != Error::Kind::kNotFound) spdlog::warn("written anew: {}", e.what());
+    return 0;
   }
-  return RemoveBlocks(unused);
-}
-
-RemoveResult Store::RemoveBlocks(const std::vector<BlockRow>& blocks) const {
-  RemoveResult result;
-  for (const BlockRow& block : blocks) {
-    Unlink(BlockPath(block.hash));
-    ++result.blocks_removed;
-    result.bytes_freed += block.file_bytes;
-  }
-  return result;
 }
 
 IndexPicture Store::LoadIndex() const {
@@ -434,8 +361,9 @@ Store::BlockOutcome Store::RestoreBlock(const Plan& plan, std::size_t at,
   const PlannedBlock& block = plan.blocks[at];
   const fs::path path = BlockPath(block.hash);
   BlockOutcome outcome;
+  UniqueFd fd;
   try {
-    const UniqueFd fd = OpenForRead(path);
+    fd = OpenOwnFile(path);
     outcome.resident_fraction = ResidentFraction(fd.get(), path);
     const BlockHeader header = format_.ReadHeader(fd.get(), path, block.hash);
     const Digest& parent = at == 0 ? format_.key_hash() : plan.blocks[at - 1].hash;
@@ -455,10 +383,15 @@ Store::BlockOutcome Store::RestoreBlock(const Plan& plan, std::size_t at,
       outcome.state = State::kMissing;
     } else if (e.kind() == Error::Kind::kCorrupt) {
       outcome.state = State::kCorrupt;
-      outcome.set_aside = SetAside(path, e.what());
+      outcome.why = e.what();
+      outcome.inode = InodeOf(fd.get());
     } else {
-      throw;
+      outcome.state = State::kUnreadable;
+      outcome.why = e.what();
     }
+  } catch (const std::bad_alloc&) {
+    outcome.state = State::kUnreadable;
+    outcome.why = path.string() + ": out of memory";
   }
   return outcome;
 }
@@ -512,7 +445,14 @@ RestoreResult Store::Restore(const Plan& plan, const KvBufferView& buffer, int t
       ++result.corrupt;
       result.limited_by = LimitedBy::kCorrupt;
       result.tokens = plan.blocks[at].first;
-      if (outcome.set_aside) ForgetBlock(plan.blocks[at].hash);
+      if (!outcome.why.empty()) SetAsideBlock(plan.blocks[at].hash, outcome);
+    } else if (outcome.state == BlockOutcome::State::kUnreadable) {
+      ++result.unreadable;
+      result.limited_by = LimitedBy::kUnreadable;
+      result.tokens = plan.blocks[at].first;
+      if (!warned_unreadable_.exchange(true)) {
+        spdlog::warn("a saved block can't be read, so it is computed again: {}", outcome.why);
+      }
     }
   }
   if (result.bytes > 0 && residency_known) {
@@ -541,15 +481,19 @@ bool Store::SetAside(const fs::path& path, const std::string& why) const {
   return true;
 }
 
-void Store::ForgetBlock(const Digest& hash) {
+void Store::SetAsideBlock(const Digest& hash, const BlockOutcome& outcome) {
+  const fs::path path = BlockPath(hash);
+  if (read_only_) {
+    spdlog::warn("damaged, and left in place in a read-only cache: {}", outcome.why);
+    return;
+  }
   try {
-    // A busy store is not waited for: opening it next brings the index up to date anyway.
+    // A busy store is not waited for: whoever writes the block again finds it damaged too.
     const Writer writer(this, /*timeout_ms=*/0);
-    if (TypeOf(BlockPath(hash)) != 0) return;  // stored anew meanwhile
-    index_->DeleteBlock(hash);
+    if (InodeOf(path) != outcome.inode) return;  // stored anew meanwhile, or gone
+    if (SetAside(path, outcome.why)) index_->DeleteBlock(hash);
   } catch (const Error& e) {
-    spdlog::warn("cache {}: block {} is gone but still indexed: {}", folder_.string(), Hex(hash),
-                 e.what());
+    spdlog::warn("damaged: {}; not set aside: {}", outcome.why, e.what());
   }
 }
 
@@ -559,7 +503,7 @@ namespace {
 std::optional<UniqueFd> OpenIfThere(const fs::path& path) {
   if (TypeOf(path) == 0) return std::nullopt;
   try {
-    return OpenForRead(path);
+    return OpenOwnFile(path);
   } catch (const Error& error) {
     if (error.kind() != Error::Kind::kNotFound) throw;
     return std::nullopt;
@@ -579,42 +523,7 @@ void Store::DropFromPageCache(const Plan& plan) const {
   }
 }
 
-Store::Files Store::ListFiles() const {
-  Files files;
-  static const std::set<std::string> kKnown = {
-      "blocks", "entries", "quarantine", "key.json", "lock", kIndexName, "index.sqlite-journal"};
-  const auto sort = [&](const fs::directory_entry& file, std::map<Digest, fs::path>* known,
-                        std::string_view prefix) {
-    const fs::path name = file.path().filename();
-    const std::optional<Digest> digest = DigestFromName(name);
-    if (digest && name.string().starts_with(prefix) && TypeOf(file.path()) == S_IFREG) {
-      known->emplace(*digest, file.path());
-    } else {
-      (IsTemporary(name) ? files.leftovers : files.foreign).push_back(file.path());
-    }
-  };
-  for (const fs::directory_entry& file : EntriesOf(folder_)) {
-    const fs::path name = file.path().filename();
-    if (kKnown.contains(name)) continue;
-    (IsTemporary(name) ? files.leftovers : files.foreign).push_back(file.path());
-  }
-  for (const fs::directory_entry& file : EntriesOf(folder_ / "entries")) {
-    sort(file, &files.entries, "");
-  }
-  for (const fs::directory_entry& folder : EntriesOf(folder_ / "blocks")) {
-    const std::string prefix = folder.path().filename();
-    if (prefix.size() != 2 || TypeOf(folder.path()) != S_IFDIR) {
-      files.foreign.push_back(folder.path());
-      continue;
-    }
-    for (const fs::directory_entry& file : EntriesOf(folder.path())) {
-      sort(file, &files.blocks, prefix);
-    }
-  }
-  return files;
-}
-
-bool Store::IndexAgrees(const Files& files) const {
+bool Store::IndexAgrees(const FolderFiles& files) const {
   const IndexPicture picture = index_->Load();
   const auto same_name = [](const auto& a, const auto& b) { return a.first == b.first; };
   const auto sound = [&](const EntryRow& row) {
@@ -626,7 +535,7 @@ bool Store::IndexAgrees(const Files& files) const {
          std::ranges::equal(picture.blocks, files.blocks, same_name);
 }
 
-void Store::Rebuild(const Files& files, bool set_aside) {
+void Store::Rebuild(const FolderFiles& files, bool set_aside) {
   std::map<Digest, Access> accesses;
   for (const EntryRow& row : index_->Load().entries) {
     accesses[row.id] = {row.hits, row.last_access_us};
@@ -650,7 +559,7 @@ void Store::Rebuild(const Files& files, bool set_aside) {
     index_->Clear();
     for (const auto& [hash, path] : files.blocks) {
       try_file(path, [&, &hash = hash, &path = path] {
-        const UniqueFd fd = OpenForRead(path);
+        const UniqueFd fd = OpenOwnFile(path);
         const BlockHeader header = format_.ReadHeader(fd.get(), path, hash);
         index_->PutBlock({hash, header.parent, static_cast<std::uint32_t>(header.tokens.size()),
                           header.data_offset + header.payload_bytes});
@@ -673,7 +582,7 @@ void Store::Rebuild(const Files& files, bool set_aside) {
 
 void Store::RebuildIndex() {
   const Writer writer(this, options_.lock_timeout_ms);
-  Rebuild(ListFiles(), /*set_aside=*/true);
+  Rebuild(ListFolder(folder_), /*set_aside=*/true);
 }
 
 VerifyReport Store::Verify(bool set_aside) {
@@ -692,7 +601,14 @@ VerifyReport Store::Verify(bool set_aside) {
   const auto problem = [&](const fs::path& path, const std::string& what) {
     report.problems.push_back({path.lexically_relative(folder_).string(), what});
   };
-  const Files files = ListFiles();
+  const FolderFiles files = ListFolder(folder_);
+  try {
+    if (CacheKey::FromFile(folder_ / "key.json") != key_) {
+      problem(folder_ / "key.json", "states another cache key than its folder's name");
+    }
+  } catch (const Error& e) {
+    problem(folder_ / "key.json", e.what());
+  }
   for (const fs::path& path : files.leftovers) problem(path, "left by an interrupted write");
   for (const fs::path& path : files.foreign) problem(path, "not a file of this cache; ignored");
 
@@ -711,7 +627,7 @@ VerifyReport Store::Verify(bool set_aside) {
   std::vector<std::byte> scratch;
   for (const auto& [hash, path] : files.blocks) {
     check(path, [&, &hash = hash, &path = path] {
-      const UniqueFd fd = OpenForRead(path);
+      const UniqueFd fd = OpenOwnFile(path);
       const BlockHeader header = format_.ReadHeader(fd.get(), path, hash);
       const auto tokens = static_cast<std::uint32_t>(header.tokens.size());
       scratch.resize(key_.shape.PayloadBytes(tokens));
@@ -777,7 +693,7 @@ VerifyReport Store::Verify(bool set_aside) {
   compare("entry ", indexed, entries);
   if (set_aside && !read_only_ && report.problems.size() > problems) {
     try {
-      Rebuild(ListFiles(), /*set_aside=*/true);
+      Rebuild(ListFolder(folder_), /*set_aside=*/true);
     } catch (const Error& e) {
       if (e.kind() != Error::Kind::kCorrupt) throw;
       OpenIndex();  // which replaces what it cannot read

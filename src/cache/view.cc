@@ -73,6 +73,8 @@ const char* ToString(LimitedBy limited_by) {
       return "evicted";
     case LimitedBy::kCorrupt:
       return "corrupt";
+    case LimitedBy::kUnreadable:
+      return "unreadable";
   }
   return "unknown";
 }

@@ -1,6 +1,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <array>
 #include <iostream>
 #include <numeric>
 
@@ -86,6 +87,24 @@ void Add(const Options& options) {
   if (!options.json) std::cout << AlignColumns(rows);
 }
 
+// Control characters, which a terminal would obey, as their codes; lines and tabs stay.
+std::string Visible(const std::string& text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    // U+0080 to U+009F are the two bytes C2 80 to C2 9F.
+    const bool wide =
+        c == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0;
+    if (!wide && (c >= 0x20 || c == '\n' || c == '\t') && c != 0x7F) {
+      out += text[i];
+      continue;
+    }
+    const std::array bytes = {wide ? static_cast<std::uint8_t>(text[++i]) : c};
+    out += "\\x" + Hex(bytes);
+  }
+  return out;
+}
+
 // One line, at most `width` characters of text.
 std::string Excerpt(const std::string& text, std::size_t width) {
   std::string line;
@@ -96,7 +115,7 @@ std::string Excerpt(const std::string& text, std::size_t width) {
     }
     line += c == '\n' || c == '\t' || c == '\r' ? ' ' : c;
   }
-  return line;
+  return Visible(line);
 }
 
 std::string Age(std::int64_t created_us) {
@@ -221,19 +240,49 @@ void Show(const Options& options) {
           if (key == "text" || key == "token_ids" || key == "chain") continue;
           rows.push_back({key, value.is_string() ? value.get<std::string>() : DumpLine(value)});
         }
-        std::cout << AlignColumns(rows) << "\n" << entry.row.text << "\n";
+        std::cout << AlignColumns(rows) << "\n" << Visible(entry.row.text) << "\n";
       });
+}
+
+// Every entry of every cache, whatever its key or version.
+void RemoveAll(const Options& options) {
+  const cache::ClearResult cleared = cache::ClearCaches(options.model.cache_dir);
+  for (const fs::path& path : cleared.left) {
+    spdlog::warn("left in place, as no cache has made it: {}", path.string());
+  }
+  if (options.json) {
+    std::cout << DumpLine({{"removed", cleared.entries},
+                           {"blocks_removed", cleared.blocks},
+                           {"set_aside_removed", cleared.set_aside},
+                           {"bytes_freed", cleared.bytes_freed}})
+              << "\n";
+    return;
+  }
+  std::cout << "removed " << cleared.entries << (cleared.entries == 1 ? " entry, " : " entries, ")
+            << cleared.blocks << " blocks and " << cleared.set_aside << " files set aside, "
+            << HumanBytes(cleared.bytes_freed) << " freed\n";
 }
 
 void Remove(const Options& options) {
   if (options.entry.empty() == !options.all) throw InvalidInput("give an entry's id, or --all");
+  if (options.all) return RemoveAll(options);
   std::uint64_t freed = 0;
   int removed = 0;
-  ForMatching(options, cache::Store::Mode::kReadWrite,
-              [&](const cache::CacheFolder&, cache::Store& store, const cache::EntryInfo& entry) {
-                freed += store.Remove(entry.row.id).bytes_freed;
-                ++removed;
-              });
+  try {
+    ForMatching(options, cache::Store::Mode::kReadWrite,
+                [&](const cache::CacheFolder&, cache::Store& store, const cache::EntryInfo& entry) {
+                  freed += store.Remove(entry.row.id).bytes_freed;
+                  ++removed;
+                });
+  } catch (const Error& error) {
+    if (error.kind() != Error::Kind::kNotFound) throw;
+    // A removal that was interrupted has left blocks of no entry: this one completes it.
+    ForEachStore(options, cache::Store::Mode::kReadWrite,
+                 [&](const cache::CacheFolder&, cache::Store& store) {
+                   freed += store.RemoveUnused().bytes_freed;
+                 });
+    if (freed == 0) throw;
+  }
   if (options.json) {
     std::cout << DumpLine({{"removed", removed}, {"bytes_freed", freed}}) << "\n";
   } else {
@@ -270,6 +319,13 @@ void Verify(const Options& options) {
                 << report.problems.size() << " problems, " << report.set_aside << " set aside\n";
     }
   });
+  std::vector<std::string> damaged;
+  (void)cache::ListCacheFolders(options.model.cache_dir, &damaged);
+  problems += damaged.size();
+  for (const std::string& what : damaged) {
+    result.push_back({{"problems", {{{"path", "key.json"}, {"problem", what}}}}});
+    if (!options.json) std::cout << what << "; whoever uses this cache next writes it anew\n";
+  }
   if (options.json) std::cout << result.dump(2) << "\n";
   if (problems > 0 && !options.set_aside) {
     throw Corrupt(std::to_string(problems) +

@@ -29,9 +29,13 @@ class UniqueFd {
 
 // Opens for reading (O_CLOEXEC).
 [[nodiscard]] UniqueFd OpenForRead(const std::filesystem::path& path);
+// The same for a file that this program made: a link in its place is refused.
+[[nodiscard]] UniqueFd OpenOwnFile(const std::filesystem::path& path);
 [[nodiscard]] std::uint64_t FileSize(int fd, const std::filesystem::path& path);
 
 [[nodiscard]] std::string ReadFile(const std::filesystem::path& path);
+// Throws kCorrupt, before anything is read, for a file of more than `most_bytes`.
+[[nodiscard]] std::string ReadFile(const std::filesystem::path& path, std::uint64_t most_bytes);
 
 // Reads until every span of `parts` is full, starting at `offset`; short reads and EINTR are
 // continued. Throws kCorrupt when the file ends first. `parts` may be longer than IOV_MAX and is
@@ -45,7 +49,7 @@ void ReadScattered(int fd, std::uint64_t offset, std::span<iovec> parts,
 [[nodiscard]] std::optional<double> ResidentFraction(int fd, const std::filesystem::path& path);
 
 // Writes `parts` one after the other, by one call where it takes them, to a new file beside `path`,
-// syncs it, and renames it to `path`. A reader sees the old file or the whole new one. Not durable
+// mode 0600, syncs it, and renames it to `path`. A reader sees the old file or the whole new one. Not durable
 // until the folder is synced: see SyncFolder. On an exception nothing is left behind.
 void WriteAndRename(const std::filesystem::path& path,
                     std::span<const std::span<const std::byte>> parts);

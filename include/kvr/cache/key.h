@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kvr/base/hash.h"
@@ -38,6 +39,9 @@ struct CacheKey {
   // ToJson() would not have written, kIncompatible for another format version or an unknown codec.
   [[nodiscard]] static CacheKey FromJson(const std::string& json, const std::string& where);
 
+  // As above, from a key.json. Throws kIo, kNotFound too; what is no small file is not read.
+  [[nodiscard]] static CacheKey FromFile(const std::filesystem::path& path);
+
   // SHA-256 of ToJson(): the subfolder's name, and the parent of every first block.
   [[nodiscard]] Digest Hash() const;
 
@@ -53,7 +57,12 @@ struct CacheFolder {
 };
 
 // The subfolders of `cache_dir` that hold a cache of this version, by name. Others are skipped
-// with a warning in the log. Throws kNotFound when `cache_dir` does not exist.
-[[nodiscard]] std::vector<CacheFolder> ListCacheFolders(const std::filesystem::path& cache_dir);
+// with a warning in the log; `damaged`, if given, gets what is wrong with those that are named like
+// a cache and have a key.json of no version. Throws kNotFound when `cache_dir` does not exist.
+[[nodiscard]] std::vector<CacheFolder> ListCacheFolders(
+    const std::filesystem::path& cache_dir, std::vector<std::string>* damaged = nullptr);
+
+// 64 lower-case hex digits.
+[[nodiscard]] bool IsCacheFolderName(std::string_view name);
 
 }  // namespace kvr::cache

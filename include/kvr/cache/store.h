@@ -7,12 +7,14 @@
 // Thread safety: all methods may run concurrently, Close excepted; writers wait for each other.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,6 +28,8 @@
 #include "kvr/cache/view.h"
 
 namespace kvr::cache {
+
+struct FolderFiles;
 
 // A prompt to be stored.
 struct NewEntry {
@@ -59,14 +63,27 @@ struct EntryInfo {
 };
 
 struct RestoreResult {
-  std::uint32_t tokens = 0;   // restored: plan.depth, or the tokens before the first bad block
-  LimitedBy limited_by{};     // the plan's reason, or kCorrupt or kEvicted when shortened
-  std::uint32_t corrupt = 0;  // blocks that failed a check
-  std::uint32_t missing = 0;  // blocks whose file is gone
-  std::uint64_t bytes = 0;    // payload read, as the codec stores it
+  std::uint32_t tokens = 0;      // restored: plan.depth, or the tokens before the first bad block
+  LimitedBy limited_by{};        // the plan's reason, or kCorrupt or kEvicted when shortened
+  std::uint32_t corrupt = 0;     // blocks that failed a check
+  std::uint32_t missing = 0;     // blocks whose file is gone
+  std::uint32_t unreadable = 0;  // blocks whose file is there and can't be read
+  std::uint64_t bytes = 0;       // payload read, as the codec stores it
   // Of the blocks' pages, in the page cache before (ResidentFraction). Absent when unknown.
   std::optional<double> resident_fraction;
 };
+
+struct ClearResult {
+  std::uint64_t entries = 0, blocks = 0, set_aside = 0;  // files removed
+  std::uint64_t bytes_freed = 0;
+  std::vector<std::filesystem::path> left;  // nothing that a cache has made
+};
+
+// Removes every entry, block and set-aside file of every cache below `cache_dir`, of whatever key
+// or version, with index and key; open stores of other processes go on as with an empty one. Needs
+// no space on the disk. What no cache has made stays. Throws kNotFound, kIo, kResource,
+// kInterrupted.
+ClearResult ClearCaches(const std::filesystem::path& cache_dir, int lock_timeout_ms = 60'000);
 
 struct VerifyReport {
   struct Problem {
@@ -122,8 +139,9 @@ class Store {
   // Throws kIo or kResource when a file or the index cannot be written, or the store is read-only.
   PutResult Put(const NewEntry& entry, const KvBufferView& source, std::uint32_t exact_tokens);
 
-  // Removes the entry, and the blocks that no entry uses any more (those too that an interrupted
-  // Put left). Throws kNotFound, kIo, kResource.
+  // Removes the entry, and the blocks that no entry uses any more, those too that an interrupted
+  // Put or Remove left, by the chains of the entries' own files. Durable once this returns; needs
+  // no space. Throws kNotFound, kIo, kResource. Cost: a read of every entry's file.
   RemoveResult Remove(const Digest& entry);
   // Removes blocks that no entry uses.
   RemoveResult RemoveUnused();
@@ -142,8 +160,9 @@ class Store {
   // written, counted, and shortens the result. Buffer positions from result.tokens on are
   // unspecified, also inside a block that was restored in part (it is read whole, because the
   // checksum covers it whole); the caller zeroes what it needs zero. Counts a hit for plan.entry
-  // when any token was restored. Throws kIo or kResource when a file is there but cannot be read.
-  // REQUIRES: buffer.capacity_tokens >= plan.CapacityNeeded(); kInvalidInput otherwise.
+  // when any token was restored. A file that is there and cannot be read shortens the result too,
+  // with one warning for the store. REQUIRES: buffer.capacity_tokens >= plan.CapacityNeeded();
+  // kInvalidInput otherwise.
   RestoreResult Restore(const Plan& plan, const KvBufferView& buffer, int threads);
 
   // Asks the operating system to forget the plan's files, so that the next Restore reads the disk.
@@ -167,7 +186,6 @@ class Store {
 
  private:
   class Writer;
-  struct Files;
   struct BlockOutcome;
 
   void OpenForWriting();
@@ -177,14 +195,22 @@ class Store {
   void RequireWritable() const;
   [[nodiscard]] std::filesystem::path BlockPath(const Digest& hash) const;
   [[nodiscard]] std::filesystem::path EntryPath(const Digest& id) const;
-  [[nodiscard]] Files ListFiles() const;
-  [[nodiscard]] bool IndexAgrees(const Files& files) const;
+  [[nodiscard]] bool IndexAgrees(const FolderFiles& files) const;
   // Fills the index from the files, within one transaction. `set_aside`: as in RebuildIndex.
-  void Rebuild(const Files& files, bool set_aside);
-  RemoveResult RemoveBlocks(const std::vector<BlockRow>& blocks) const;
+  void Rebuild(const FolderFiles& files, bool set_aside);
+  void RemoveUnusedBlocks(RemoveResult* result);
+  void Forget(const std::function<void()>& change);
+  // Whether key.json is there and states this store's key; a warning where it is and doesn't.
+  [[nodiscard]] bool KeyFileIsSound() const;
+  // The size of the block's file if it is there and all of it is as it should be, or 0.
+  [[nodiscard]] std::uint64_t SoundBlockBytes(const std::filesystem::path& path,
+                                              const ChainLink& link,
+                                              std::span<const Token> tokens) const;
+  // Syncs the folder unless this store has done so before; `again`: in any case.
+  void SyncOnce(const std::filesystem::path& folder, bool again);
   // Moves a file to quarantine/; returns whether it could.
   bool SetAside(const std::filesystem::path& path, const std::string& why) const;
-  void ForgetBlock(const Digest& hash);
+  void SetAsideBlock(const Digest& hash, const BlockOutcome& outcome);
   [[nodiscard]] BlockOutcome RestoreBlock(const Plan& plan, std::size_t at,
                                           const KvBufferView& buffer) const;
   [[nodiscard]] IndexPicture LoadIndex() const;
@@ -206,6 +232,8 @@ class Store {
   std::uint64_t index_inode_ = 0;
   UniqueFd lock_file_;
   std::map<Digest, Access> accesses_;
+  std::set<std::filesystem::path> synced_;  // folders, by this store
+  std::atomic<bool> warned_unreadable_ = false;
 };
 
 }  // namespace kvr::cache

@@ -40,6 +40,7 @@ enum class LimitedBy {
   kBelowMinimum,   // the depth was below the query's minimum and was given up
   kEvicted,        // the next block is no longer stored
   kCorrupt,        // the next block failed its check and was set aside (given by Restore)
+  kUnreadable,     // the next block could not be read: rights, descriptors, the disk (by Restore)
 };
 
 [[nodiscard]] const char* ToString(Match match);
