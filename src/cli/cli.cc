@@ -22,15 +22,21 @@ namespace kvr::cli {
 
 namespace {
 
-// CLI11 takes "[a, b]" for a list wherever several values may stand. So that a text in brackets
-// stays one, a mark goes behind it before the parse, and off it again where it is read.
+// CLI11 takes "[a, b]" for a list wherever several values may stand, and "++" for a subcommand's
+// end. So that such a text stays as it is, a mark goes behind it before the parse, and off it again
+// where it is read.
 constexpr char kMark = '\x1f';
+
+// Whether CLI11 would take `arg`, without its last marks, for more than a text.
+bool HasMeaning(const std::string& arg) {
+  const std::string_view text(arg.data(), arg.find_last_not_of(kMark) + 1);
+  return text == "++" || (text.starts_with('[') && text.ends_with(']'));
+}
 
 std::vector<std::string> Marked(int argc, char** argv) {
   std::vector<std::string> args(argv + std::min(argc, 1), argv + argc);
   for (std::string& arg : args) {
-    const std::size_t last = arg.find_last_not_of(kMark);
-    if (arg.starts_with('[') && arg[last] == ']') arg += kMark;
+    if (HasMeaning(arg)) arg += kMark;
   }
   return args;
 }
@@ -38,8 +44,7 @@ std::vector<std::string> Marked(int argc, char** argv) {
 void UnmarkIn(CLI::App& app) {
   const CLI::Validator unmark(
       [](std::string& text) {
-        const std::size_t last = text.find_last_not_of(kMark);
-        if (text.starts_with('[') && text[last] == ']' && last + 1 < text.size()) text.pop_back();
+        if (HasMeaning(text) && text.back() == kMark) text.pop_back();
         return std::string();
       },
       "", "unmark");

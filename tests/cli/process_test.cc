@@ -19,9 +19,18 @@ namespace fs = std::filesystem;
 using ProcessTest = CliTest;
 
 TEST_F(ProcessTest, ATextArgumentIsTakenAsItWasGiven) {
-  const std::vector<std::string> texts = {
-      "[INST] Who, me? [/INST]", "[a,b]",  "[]", "[[x]]", "[x]\x1f", "a, b", "\"q\"", "'q'",
-      "{\"a\": [1, 2]}",         "[1,2]\n"};
+  const std::vector<std::string> texts = {"[INST] Who, me? [/INST]",
+                                          "[a,b]",
+                                          "[]",
+                                          "[[x]]",
+                                          "[x]\x1f",
+                                          "a, b",
+                                          "\"q\"",
+                                          "'q'",
+                                          "++",
+                                          "run",
+                                          "{\"a\": [1, 2]}",
+                                          "[1,2]\n"};
   std::vector<std::string> args = {"cache", "add"};
   args.insert(args.end(), texts.begin(), texts.end());
   const Result added = RunTiny(args);
