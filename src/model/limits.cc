@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kvr/base/clock.h"
+#include "kvr/base/interrupt.h"
 #include "torch_call.h"
 
 namespace kvr::model {
@@ -21,6 +22,7 @@ double BestSeconds(Work&& work) {
   double best = std::numeric_limits<double>::infinity();
   work();
   for (int i = 0; i < kPasses; ++i) {
+    ThrowIfInterrupted();
     const Stopwatch watch;
     work();
     best = std::min(best, watch.ElapsedMs() / 1000);
@@ -60,6 +62,7 @@ double MeasureGemmRate(const std::vector<LinearShape>& shapes, int rows) {
       const at::Tensor x = at::randn({rows, inputs});
       std::vector<at::Tensor> plain, packed;
       for (std::int64_t i = 0; i < copies; ++i) {
+        ThrowIfInterrupted();
         plain.push_back(at::randn({outputs, inputs}));
         torch::jit::Stack stack = {plain.back(), rows};
         pack.callBoxed(stack);
