@@ -49,8 +49,8 @@ void ReadScattered(int fd, std::uint64_t offset, std::span<iovec> parts,
 [[nodiscard]] std::optional<double> ResidentFraction(int fd, const std::filesystem::path& path);
 
 // Writes `parts` one after the other, by one call where it takes them, to a new file beside `path`,
-// mode 0600, syncs it, and renames it to `path`. A reader sees the old file or the whole new one. Not durable
-// until the folder is synced: see SyncFolder. On an exception nothing is left behind.
+// mode 0600, syncs it, and renames it to `path`. A reader sees the old file or the whole new one.
+// Not durable until the folder is synced: see SyncFolder. On an exception nothing is left behind.
 void WriteAndRename(const std::filesystem::path& path,
                     std::span<const std::span<const std::byte>> parts);
 void WriteAndRename(const std::filesystem::path& path, std::string_view contents);
