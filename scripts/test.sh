@@ -46,13 +46,14 @@ check_prompts() {
 }
 
 # The unit tests of build/PRESET, as a process for each core and not for each test: under a
-# sanitizer libtorch takes a second to start. Threads that wait don't spin, being more than cores.
+# sanitizer libtorch takes a second to start, and the report's 400 simulated runs take minutes.
+# Threads that wait don't spin, being more than cores.
 unit_tests() {
   local folder=build/$1 shards i status=0 pids=()
   shards=$(jobs_at_once)
   ctest --test-dir "$folder" --output-on-failure --no-tests=error -R '^make_tiny_models$' || return 1
   for ((i = 0; i < shards; ++i)); do
-    OMP_WAIT_POLICY=passive GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i GTEST_BRIEF=1 \
+    OMP_WAIT_POLICY=passive KVR_SIMULATIONS=40 GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i GTEST_BRIEF=1 \
       "$folder/kvr_tests" >"$folder/shard-$i.log" 2>&1 &
     pids+=($!)
   done
