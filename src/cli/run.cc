@@ -66,16 +66,7 @@ class Runner {
  public:
   Runner(const Options& options, engine::Generator& generator)
       : options_(options), generator_(generator), arms_(Arms()) {
-    if (Uses(engine::Arm::kRecycled) || options.save) {
-      generator.OpenStore(options.model.cache_dir, {}, options.model.codec);
-      const std::size_t caches = cache::ListCacheFolders(options.model.cache_dir).size();
-      if (caches > 1 && generator.store(options.model.codec)->MakeView().entries().empty()) {
-        spdlog::warn(
-            "{} holds nothing for this model, codec, machine and settings; its other {} caches "
-            "can't be used (kvr cache ls shows what they are for)",
-            options.model.cache_dir, caches - 1);
-      }
-    }
+    if (Uses(engine::Arm::kRecycled) || options.save) OpenCache();
     generator.WarmUp();
   }
 
@@ -89,7 +80,7 @@ class Runner {
                    prompt.truncated_tokens);
     }
     std::optional<cache::View> view;
-    if (Uses(engine::Arm::kRecycled)) view = generator_.store(options_.model.codec)->MakeView();
+    if (Uses(engine::Arm::kRecycled) && Store() != nullptr) view = Store()->MakeView();
 
     Json result = {{"id", line.id},
                    {"codec", cache::ToString(options_.model.codec)},
@@ -119,6 +110,11 @@ class Runner {
       } else {
         generations.push_back(generator_.Generate(request));
       }
+      if (arm == engine::Arm::kRecycled && Store() == nullptr && options_.policy != "off") {
+        // There was no cache to look in: a miss, like one where a block can't be read.
+        generations.back().outcome = engine::Outcome::kMiss;
+        generations.back().limited_by = cache::LimitedBy::kUnreadable;
+      }
       if (shown && i > 0) PrintSecond(generations[0], generations[1]);
       result["arms"].push_back(GenerationJson(generator_, generations.back(), arm));
     }
@@ -127,20 +123,12 @@ class Runner {
       result["fidelity"] = experiment::ToJson(experiment::MeasureFidelity(
           generator_, requests[1], generations[0], generations[1], /*semantic=*/true));
     }
-    // The answer is out before it is saved; a save that fails still ends the program with its
-    // error.
-    std::exception_ptr failed;
     if (!options_.json) PrintTable(line, result, batch);
-    if (options_.save) {
-      try {
-        result["save"] = Save(prompt, generations.back());
-        if (!options_.json) PrintSaved(result["save"]);
-      } catch (const Error&) {
-        failed = std::current_exception();
-      }
+    if (options_.save) {  // the answer is out before
+      result["save"] = TryToSave(prompt, generations.back());
+      if (!options_.json && !result["save"].is_null()) PrintSaved(result["save"]);
     }
     if (options_.json) std::cout << DumpLine(result) << std::endl;
-    if (failed) std::rethrow_exception(failed);
   }
 
  private:
@@ -154,13 +142,65 @@ class Runner {
     return std::find(arms_.begin(), arms_.end(), arm) != arms_.end();
   }
 
+  cache::Store* Store() { return generator_.store(options_.model.codec); }
+
+  // What can be computed is computed, whatever is wrong with the cache: it is then only read, or
+  // not used at all, and that is said once.
+  void OpenCache() {
+    constexpr int kWaitMs = 2000;  // for a writer in another process
+    const std::string& folder = options_.model.cache_dir;
+    std::string why;
+    for (const auto mode : {cache::Store::Mode::kReadWrite, cache::Store::Mode::kReadOnly}) {
+      try {
+        generator_.OpenStore(folder, {.mode = mode, .lock_timeout_ms = kWaitMs},
+                             options_.model.codec);
+        break;
+      } catch (const Error& error) {
+        if (error.kind() == Error::Kind::kInterrupted) throw;
+        if (why.empty()) why = error.what();
+      }
+    }
+    if (Store() == nullptr) {
+      spdlog::warn("running without the cache {}: {}", folder, why);
+      return;
+    }
+    if (!why.empty()) spdlog::warn("the cache {} is only read: {}", folder, why);
+    const std::size_t caches = cache::ListCacheFolders(folder).size();
+    if (caches > 1 && Store()->MakeView().entries().empty()) {
+      spdlog::warn(
+          "{} holds nothing for this model, codec, machine and settings; its other {} caches "
+          "can't be used (kvr cache ls shows what they are for)",
+          folder, caches - 1);
+    }
+  }
+
+  // Null where it can't be saved, which is said once.
+  Json TryToSave(const engine::Prompt& prompt, const engine::Generation& generation) {
+    std::string why = "the cache is not open for writing";
+    if (Store() != nullptr && !Store()->read_only()) {
+      try {
+        return Save(prompt, generation);
+      } catch (const Error& error) {
+        const bool of_the_cache = error.kind() == Error::Kind::kIo ||
+                                  error.kind() == Error::Kind::kResource ||
+                                  error.kind() == Error::Kind::kCorrupt;
+        if (!of_the_cache) throw;
+        why = error.what();
+      }
+    }
+    if (!save_failed_) spdlog::warn("replies are not saved: {}", why);
+    save_failed_ = true;
+    return nullptr;
+  }
+
   engine::Request MakeRequest(const engine::Prompt& prompt, engine::Arm arm,
                               const cache::View* view) const {
     engine::Request request;
     request.text = prompt.text;
     request.tokens = prompt.tokens;
     request.arm = arm;
-    request.reuse = {.policy = engine::PolicyFromString(options_.policy),
+    request.reuse = {.policy = view != nullptr ? engine::PolicyFromString(options_.policy)
+                                               : engine::Policy::kOff,
                      .match = cache::MatchFromString(options_.match),
                      .candidates = options_.candidates,
                      .min_similarity = options_.min_similarity,
@@ -307,6 +347,7 @@ class Runner {
   const Options& options_;
   engine::Generator& generator_;
   std::vector<engine::Arm> arms_;
+  bool save_failed_ = false;
 };
 
 std::vector<BatchLine> Prompts(const Options& options) {

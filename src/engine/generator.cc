@@ -92,7 +92,8 @@ cache::CacheKey Generator::cache_key(cache::Codec codec) const {
 void Generator::OpenStore(const std::filesystem::path& cache_dir, cache::Store::Options options,
                           cache::Codec codec) {
   stores_.erase(codec);
-  stores_[codec] = std::make_unique<cache::Store>(cache_dir, cache_key(codec), std::move(options));
+  auto store = std::make_unique<cache::Store>(cache_dir, cache_key(codec), std::move(options));
+  stores_[codec] = std::move(store);  // nothing is left there when opening fails
 }
 
 cache::Store* Generator::store(cache::Codec codec) {

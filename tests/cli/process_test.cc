@@ -1,5 +1,6 @@
 // What the program makes of its arguments, streams, limits and signals.
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 
 #include <chrono>
@@ -193,6 +194,42 @@ TEST_F(ProcessTest, AReplysEndAndAnEmptyReplyAreSaid) {
   EXPECT_NE(hit.out.find("bit for bit"), std::string::npos) << hit.out;
   EXPECT_EQ(RunTiny({"run", "x", "-f", "p.txt"}).code, 2);
   EXPECT_EQ(RunTiny({"run"}).code, 2);
+}
+
+TEST_F(ProcessTest, TroubleWithTheCacheIsAWarningAndTheAnswerComes) {
+  WriteAndRename(folder_.path() / "b.jsonl", "{\"text\": \"ships\"}\n{\"text\": \"cargo\"}\n");
+  const std::vector<std::string> run = {"run", "--batch", "b.jsonl", "--json", "-n", "2", "--save"};
+  const auto check = [&](const Result& result, const char* what) {
+    EXPECT_EQ(result.code, 0) << what << result.err;
+    EXPECT_EQ(CountLines(result.out), 2u) << what;
+    EXPECT_EQ(CountLines(result.err), 2u) << what << result.err;  // the cache; its saving
+    std::istringstream lines(result.out);
+    for (std::string line; std::getline(lines, line);) {
+      const Json json = Json::parse(line);
+      EXPECT_TRUE(json["save"].is_null()) << line;
+      EXPECT_EQ(json["arms"][1]["outcome"], "miss") << line;
+      EXPECT_FALSE(json["arms"][1]["tokens"].empty());
+    }
+  };
+  WriteAndRename(folder_.path() / "cache", "a file where the folder should be");
+  check(RunTiny(run), "a file");
+  fs::remove(folder_.path() / "cache");
+  fs::create_directory_symlink("/proc", folder_.path() / "cache");
+  check(RunTiny(run), "a place that can't be written");
+  fs::remove(folder_.path() / "cache");
+
+  // Another process holds the lock.
+  ASSERT_EQ(RunTiny({"cache", "add", "ships sail"}).code, 0);
+  fs::path lock;
+  for (const auto& file : fs::recursive_directory_iterator(folder_.path() / "cache")) {
+    if (file.path().filename() == "lock") lock = file.path();
+  }
+  const UniqueFd held(::open(lock.c_str(), O_RDWR));
+  ASSERT_EQ(::flock(held.get(), LOCK_EX), 0);
+  const Result locked = RunTiny({"run", "ships sail on", "--json", "-n", "2"});
+  EXPECT_EQ(locked.code, 0) << locked.err;
+  EXPECT_EQ(Json::parse(locked.out)["arms"][1]["outcome"], "hit") << locked.out;
+  EXPECT_NE(locked.err.find("only read"), std::string::npos) << locked.err;
 }
 
 }  // namespace
