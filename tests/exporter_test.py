@@ -276,6 +276,9 @@ class ExporterTest(unittest.TestCase):
         both = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}
         self.refused(self.bert("both", both), 2, "cls_token and mean_tokens")
         self.refused(self.bert("new", {"pooling_mode": "max"}), 2, "max")
+        torn = self.bert("torn", {"pooling_mode": "mean"})
+        (torn / "modules.json").write_text("[{")
+        self.refused(torn, 3, "modules.json")
         dense = self.bert("dense", {"pooling_mode": "mean"}, ("Transformer", "Pooling", "Dense"))
         self.refused(dense, 2, "Dense")
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "folder.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
 #include "kvr/base/json.h"
@@ -97,6 +98,16 @@ void CacheKey::Check() const {
   check("threads", threads);
 }
 
+namespace {
+
+// What ClearCaches leaves: a cache's folders and lock, without a key or an entry.
+bool IsCleared(const fs::path& folder) {
+  return IsCacheFolderName(folder.filename().string()) && TypeOf(folder / "key.json") == 0 &&
+         ListFolder(folder).entries.empty();
+}
+
+}  // namespace
+
 std::vector<CacheFolder> ListCacheFolders(const fs::path& cache_dir,
                                           std::vector<std::string>* damaged) {
   std::vector<CacheFolder> folders;
@@ -106,6 +117,7 @@ std::vector<CacheFolder> ListCacheFolders(const fs::path& cache_dir,
   for (const fs::directory_entry& entry : entries) {
     const fs::path key_path = entry.path() / "key.json";
     try {
+      if (IsCleared(entry.path())) continue;
       CacheKey key = CacheKey::FromFile(key_path);
       if (Hex(key.Hash()) != entry.path().filename()) {
         throw Corrupt(key_path.string() + " does not hash to its folder's name");

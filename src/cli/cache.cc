@@ -111,7 +111,7 @@ std::string Excerpt(const std::string& text, std::size_t width) {
   std::size_t count = 0;
   for (const char c : text) {
     if ((static_cast<unsigned char>(c) & 0xC0) != 0x80 && ++count > width) {
-      return line + "...";
+      return Visible(line) + "...";
     }
     line += c == '\n' || c == '\t' || c == '\r' ? ' ' : c;
   }
@@ -147,10 +147,13 @@ Json EntryJson(const cache::EntryInfo& entry, const cache::CacheFolder& folder) 
       {"pieces_total", row.pieces_total}};
 }
 
-// Visits every cache of this version below the folder; no model is loaded.
+// Visits every cache of this version below the folder; no model is loaded. `damaged`: as for
+// ListCacheFolders.
 template <typename Visit>
-void ForEachStore(const Options& options, cache::Store::Mode mode, Visit&& visit) {
-  const std::vector<cache::CacheFolder> folders = cache::ListCacheFolders(options.model.cache_dir);
+void ForEachStore(const Options& options, cache::Store::Mode mode, Visit&& visit,
+                  std::vector<std::string>* damaged = nullptr) {
+  const std::vector<cache::CacheFolder> folders =
+      cache::ListCacheFolders(options.model.cache_dir, damaged);
   for (const cache::CacheFolder& folder : folders) {
     ThrowIfInterrupted();
     cache::Store store(options.model.cache_dir, folder.key, {.mode = mode});
@@ -294,33 +297,36 @@ void Remove(const Options& options) {
 void Verify(const Options& options) {
   Json result = Json::array();
   std::size_t problems = 0;
+  std::vector<std::string> damaged;
   const auto mode = options.set_aside || options.rebuild_index ? cache::Store::Mode::kReadWrite
                                                                : cache::Store::Mode::kReadOnly;
-  ForEachStore(options, mode, [&](const cache::CacheFolder& folder, cache::Store& store) {
-    if (options.rebuild_index) store.RebuildIndex();
-    const cache::VerifyReport report = store.Verify(options.set_aside);
-    problems += report.problems.size();
-    Json list = Json::array();
-    for (const auto& problem : report.problems) {
-      list.push_back({{"path", problem.path}, {"problem", problem.what}});
-      if (!options.json) std::cout << problem.path << ": " << problem.what << "\n";
-    }
-    result.push_back({{"cache_key", folder.path.filename().string()},
-                      {"entries", report.entries},
-                      {"blocks", report.blocks},
-                      {"bytes", report.bytes},
-                      {"unused_blocks", report.unused_blocks},
-                      {"set_aside", report.set_aside},
-                      {"problems", list}});
-    if (!options.json) {
-      std::cout << "cache " << folder.path.filename().string().substr(0, 12) << ": "
-                << report.entries << " entries and " << report.blocks << " blocks are sound ("
-                << HumanBytes(report.bytes) << "), " << report.unused_blocks << " blocks unused, "
-                << report.problems.size() << " problems, " << report.set_aside << " set aside\n";
-    }
-  });
-  std::vector<std::string> damaged;
-  (void)cache::ListCacheFolders(options.model.cache_dir, &damaged);
+  ForEachStore(
+      options, mode,
+      [&](const cache::CacheFolder& folder, cache::Store& store) {
+        if (options.rebuild_index) store.RebuildIndex();
+        const cache::VerifyReport report = store.Verify(options.set_aside);
+        problems += report.problems.size();
+        Json list = Json::array();
+        for (const auto& problem : report.problems) {
+          list.push_back({{"path", problem.path}, {"problem", problem.what}});
+          if (!options.json) std::cout << problem.path << ": " << problem.what << "\n";
+        }
+        result.push_back({{"cache_key", folder.path.filename().string()},
+                          {"entries", report.entries},
+                          {"blocks", report.blocks},
+                          {"bytes", report.bytes},
+                          {"unused_blocks", report.unused_blocks},
+                          {"set_aside", report.set_aside},
+                          {"problems", list}});
+        if (!options.json) {
+          std::cout << "cache " << folder.path.filename().string().substr(0, 12) << ": "
+                    << report.entries << " entries and " << report.blocks << " blocks are sound ("
+                    << HumanBytes(report.bytes) << "), " << report.unused_blocks
+                    << " blocks unused, " << report.problems.size() << " problems, "
+                    << report.set_aside << " set aside\n";
+        }
+      },
+      &damaged);
   problems += damaged.size();
   for (const std::string& what : damaged) {
     result.push_back({{"problems", {{{"path", "key.json"}, {"problem", what}}}}});

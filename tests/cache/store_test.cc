@@ -684,7 +684,12 @@ TEST_F(StoreTest, ClearingRemovesEverythingOfEveryCacheAndNothingForeign) {
   for (const auto& file : fs::recursive_directory_iterator(dir())) {
     EXPECT_NE(file.path().extension(), ".safetensors") << file.path();
   }
+  // What is left is no cache, and no damage.
+  std::vector<std::string> damaged;
+  EXPECT_TRUE(ListCacheFolders(dir(), &damaged).empty());
+  EXPECT_TRUE(damaged.empty());
   EXPECT_TRUE(Store(dir(), key_).List().empty());
+  EXPECT_EQ(ListCacheFolders(dir(), &damaged).size(), 1U);
 }
 
 // Failed writes.

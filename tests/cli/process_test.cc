@@ -11,6 +11,8 @@
 
 #include "cli_fixture.h"
 #include "kvr/base/json.h"
+#include "kvr/engine/generator.h"
+#include "kvr/model/runtime.h"
 
 namespace kvr {
 namespace {
@@ -182,8 +184,7 @@ TEST_F(ProcessTest, WhatIsNoArchiveOrNoFolderIsSaidToBe) {
   }
 }
 
-TEST_F(ProcessTest, AReplysEndAndAnEmptyReplyAreSaid) {
-  // The tiny model ends its text somewhere; an empty reply is made from its own end-of-text token.
+TEST_F(ProcessTest, AMissAndAHitAreToldAsSentences) {
   WriteAndRename(folder_.path() / "p.txt", "The harbour master writes");
   const Result miss = RunTiny({"run", "-f", "p.txt", "--save", "-n", "4", "--ignore-eos"});
   ASSERT_EQ(miss.code, 0) << miss.err;
@@ -194,6 +195,51 @@ TEST_F(ProcessTest, AReplysEndAndAnEmptyReplyAreSaid) {
   EXPECT_NE(hit.out.find("bit for bit"), std::string::npos) << hit.out;
   EXPECT_EQ(RunTiny({"run", "x", "-f", "p.txt"}).code, 2);
   EXPECT_EQ(RunTiny({"run"}).code, 2);
+}
+
+TEST_F(ProcessTest, AReplysEndAndAnEmptyReplyAreSaid) {
+  // Seeds that make the tiny model end its text at once, and after some tokens.
+  model::SetUpRuntime(2);
+  engine::Generator generator({.model = testing::TinyModel("tiny-gpt2")});
+  const std::string prompt = "The harbour master writes";
+  std::string at_once, later;
+  for (int seed = 0; seed < 20000 && (at_once.empty() || later.empty()); ++seed) {
+    const engine::Generation reply =
+        generator.Generate({.tokens = generator.tokenizer().Encode(prompt),
+                            .max_new_tokens = 3,
+                            .sampling = {.temperature = 50, .seed = static_cast<unsigned>(seed)}});
+    if (!reply.ended) continue;
+    (reply.tokens.size() == 1 ? at_once : later) = std::to_string(seed);
+  }
+  const auto run = [&](const std::string& seed) {
+    return RunTiny({"run", prompt, "-n", "3", "--temperature", "50", "--seed", seed}).out;
+  };
+  const std::string ended = run(later), empty = run(at_once);
+  EXPECT_NE(ended.find("[end of text]"), std::string::npos) << ended;
+  EXPECT_EQ(ended.find("empty reply"), std::string::npos) << ended;
+  EXPECT_NE(empty.find("(an empty reply: "), std::string::npos) << empty;
+  EXPECT_NE(empty.find("[end of text]"), std::string::npos) << empty;
+  const std::string cut =
+      RunTiny({"run", prompt, "-n", "3", "--temperature", "50", "--seed", later, "--ignore-eos"})
+          .out;
+  EXPECT_EQ(cut.find("[end of text]"), std::string::npos) << cut;
+}
+
+TEST_F(ProcessTest, ControlCharactersOfAStoredTextAreShownAsCodes) {
+  const std::string evil =
+      "evil \x1b]0;owned\x07 \xc2\x9b"
+      "31m";
+  ASSERT_EQ(RunTiny({"cache", "add", evil, evil + std::string(100, 'x')}).code, 0);
+  std::vector<std::string> shown = {Run({"cache", "ls"}).out};
+  for (const Json& entry : Json::parse(Run({"cache", "ls", "--json"}).out)) {
+    shown.push_back(Run({"cache", "show", entry["id"].get<std::string>()}).out);
+  }
+  ASSERT_EQ(shown.size(), 3u);
+  for (const std::string& out : shown) {
+    EXPECT_NE(out.find("evil \\x1b]0;owned\\x07 \\x9b31m"), std::string::npos) << out;
+    EXPECT_EQ(out.find_first_of("\x1b\x07"), std::string::npos);
+    EXPECT_EQ(out.find("\xc2\x9b"), std::string::npos);
+  }
 }
 
 TEST_F(ProcessTest, TroubleWithTheCacheIsAWarningAndTheAnswerComes) {

@@ -56,9 +56,10 @@ struct CacheFolder {
   CacheKey key;
 };
 
-// The subfolders of `cache_dir` that hold a cache of this version, by name. Others are skipped
-// with a warning in the log; `damaged`, if given, gets what is wrong with those that are named like
-// a cache and have a key.json of no version. Throws kNotFound when `cache_dir` does not exist.
+// The subfolders of `cache_dir` that hold a cache of this version, by name. Those that ClearCaches
+// has emptied are passed over; others are skipped with a warning in the log; `damaged`, if given,
+// gets what is wrong with those that are named like a cache and have a key.json of no version.
+// Throws kNotFound when `cache_dir` does not exist.
 [[nodiscard]] std::vector<CacheFolder> ListCacheFolders(
     const std::filesystem::path& cache_dir, std::vector<std::string>* damaged = nullptr);
 
