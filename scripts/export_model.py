@@ -58,7 +58,7 @@ def main() -> int:
     def fail(message: str, status: int) -> int:
         if args.debug:
             raise  # the error that is being handled
-        print(f"export_model.py: {' '.join(message.split())[:500]}", file=sys.stderr)
+        print(f"export_model.py: {refused.one_line(message, 500)}", file=sys.stderr)
         return status
 
     try:

@@ -8,6 +8,7 @@ tensor of the files has to be used or be on the list of those that decide nothin
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -98,14 +99,15 @@ def refuse_pointer(path: Path) -> None:
             raise Damaged(f"{path} is a Git LFS pointer, not the file; run: git lfs pull")
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path, kind: type = dict):
     refuse_pointer(path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise Damaged(f"{path}: expected a JSON object")
+    if not isinstance(found, kind):
+        expected = "an object" if kind is dict else "a list"
+        raise Damaged(f"{path}: expected {expected} of JSON")
     return found
 
 
@@ -114,9 +116,10 @@ def some(names) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def check(path: Path, family: str, model: torch.nn.Module) -> None:
-    """Throws Refused or Damaged unless `model` is what the files at `path` hold, all of it."""
-    raw = open_gguf(path, model) if path.is_file() else open_folder(path)
+def check(path: Path, family: str, model: torch.nn.Module, raw: dict | None) -> None:
+    """Throws Refused or Damaged unless `model` is what the files at `path` hold, all of it; `raw` is
+    open_folder()'s, or None for a GGUF file."""
+    raw = open_gguf(path, model) if raw is None else raw
     # Names from before transformers 2: LayerNorm's gamma and beta.
     legacy = {re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", n)): n for n in raw}
     state, unused = model.state_dict(), set(raw)
@@ -209,6 +212,7 @@ def open_gguf(path: Path, model: torch.nn.Module) -> dict:
     return found
 
 
+@cache  # three parts of the exporter look into it, and parsing takes seconds
 def read_gguf(path: Path):
     import gguf
 

@@ -1,6 +1,5 @@
 """Reads a model with the well-kept loaders: a hub id, a folder in the hub's layout, or a GGUF file."""
 
-import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ import torch
 import transformers
 
 from . import checkpoint
-from .refused import Damaged, Refused
+from .refused import Damaged, Refused, one_line
 
 FAMILIES = {"gpt2": "gpt2", "llama": "llama", "bert": "bert"}
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*"]
@@ -35,8 +34,8 @@ class Source:
         if self.origin.get("weights") == "made from the seed":
             torch.manual_seed(self.random_seed)
             return auto.from_config(self.config, dtype=torch.float32).eval()
-        if self.path.is_dir():
-            checkpoint.open_folder(self.path)  # its errors name the file, transformers' often don't
+        # Before transformers reads it: our errors name the file.
+        raw = checkpoint.open_folder(self.path) if self.path.is_dir() else None
         try:
             if self.path.is_file():
                 model = auto.from_pretrained(
@@ -50,12 +49,8 @@ class Source:
                 )
         except (RuntimeError, ValueError, KeyError) as error:
             raise Damaged(f"{self.path}: the weights can't be loaded: {one_line(error)}") from error
-        checkpoint.check(self.path, self.family, model)
+        checkpoint.check(self.path, self.family, model, raw)
         return model.eval()
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def find(source: str, name: str | None, random_weights: bool, seed: int) -> Source:
@@ -151,7 +146,7 @@ def pooling(path: Path) -> str:
     modules = path / "modules.json"
     if not modules.is_file():
         return "mean"
-    parts = json.loads(modules.read_text(encoding="utf-8"))
+    parts = checkpoint.read_json(modules, list)
     kinds = [str(part.get("type", "")).rpartition(".")[2] for part in parts]
     for kind in kinds:
         if kind not in ("Transformer", "Pooling", "Normalize"):
@@ -169,12 +164,9 @@ def pooling(path: Path) -> str:
         modes |= set(named if isinstance(named, list) else [named])
     known = {"mean_tokens": "mean", "mean": "mean", "cls_token": "cls", "cls": "cls"}
     if len(modes) != 1 or not modes <= set(known):
-        raise Refused(f"{file}: pooling by {some_or_none(modes)}; supported are mean and cls")
+        named_or_none = " and ".join(sorted(modes)) or "nothing"
+        raise Refused(f"{file}: pooling by {named_or_none}; supported are mean and cls")
     prompts = path / "config_sentence_transformers.json"
     if prompts.is_file() and (name := checkpoint.read_json(prompts).get("default_prompt_name")):
         raise Refused(f"{prompts}: the default prompt {name!r} is not supported")
     return known[modes.pop()]
-
-
-def some_or_none(names) -> str:
-    return " and ".join(sorted(names)) or "nothing"

@@ -26,7 +26,7 @@ import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from . import checkpoint
-from .refused import Damaged, Refused
+from .refused import Damaged, Refused, one_line
 
 TORTURE_TEXT = (
     "The quick brown fox doesn't jump; it's they'll, we've, I'm, you'd, you're. DON'T'S 'tis\u2019s\n"
@@ -141,14 +141,11 @@ def _of_transformers(path: Path) -> Tokenizer:
     try:
         return kind.from_pretrained(path, local_files_only=True).backend_tokenizer
     except Exception as error:  # of many kinds, by which file is wrong
-        reason = " ".join(str(error).split())[:200]
-        raise Damaged(f"{path}: the tokenizer can't be read: {reason}") from error
+        raise Damaged(f"{path}: the tokenizer can't be read: {one_line(error, 200)}") from error
 
 
 def _read_gguf(path: Path) -> tuple[dict, Words]:
-    import gguf
-
-    fields = gguf.GGUFReader(path).fields
+    fields = checkpoint.read_gguf(path).fields
 
     def get(name: str, default=None):
         field = fields.get(f"tokenizer.{name}")
@@ -704,4 +701,4 @@ def reduce_template(
 
 def drop_template(error: Exception) -> None:
     print(f"warning: the chat template is left out: it can't be written as prefixes and suffixes "
-          f"({' '.join(str(error).split())[:200]})", file=sys.stderr)
+          f"({one_line(error, 200)})", file=sys.stderr)

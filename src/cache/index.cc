@@ -247,24 +247,9 @@ bool Index::HasEntry(const Digest& id) const {
   return Statement(db_.get(), "SELECT 1 FROM entries WHERE id=?", id).Step();
 }
 
-std::uint64_t Index::BlockFileBytes(const Digest& hash) const {
-  Statement row(db_.get(), "SELECT file_bytes FROM blocks WHERE hash=?", hash);
-  return row.Step() ? row.Integer<std::uint64_t>(0) : 0;
-}
-
 std::int64_t Index::NewestEntry() const {
   Statement row(db_.get(), "SELECT max(created_us) FROM entries");  // NULL, read as 0, when empty
   return row.Step() ? row.Integer<std::int64_t>(0) : 0;
-}
-
-std::vector<BlockRow> Index::UnusedBlocks() const {
-  std::vector<BlockRow> blocks;
-  Statement row(db_.get(), "SELECT * FROM blocks WHERE hash NOT IN (SELECT hash FROM chain)");
-  while (row.Step()) {
-    blocks.push_back(
-        {row.Hash(0), row.Hash(1), row.Integer<std::uint32_t>(2), row.Integer<std::uint64_t>(3)});
-  }
-  return blocks;
 }
 
 IndexPicture Index::Load() {

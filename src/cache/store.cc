@@ -39,6 +39,11 @@ std::uint64_t InodeOf(int fd) {
   return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
 }
 
+BlockRow RowOf(const Digest& hash, const BlockHeader& header) {
+  return {hash, header.parent, static_cast<std::uint32_t>(header.tokens.size()),
+          header.data_offset + header.payload_bytes};
+}
+
 }  // namespace
 
 struct Store::BlockOutcome {
@@ -228,26 +233,29 @@ PutResult Store::Put(const NewEntry& entry, const KvBufferView& source,
   Step("begin");
   index_->Begin();
   try {
-    std::set<fs::path> folders;
+    std::set<fs::path> changed, shared;  // folders
+    std::vector<std::byte> scratch;
     for (const ChainLink& link : chain) {
       const fs::path path = BlockPath(link.hash);
-      folders.insert(path.parent_path());
-      const auto tokens = std::span(entry.tokens).subspan(link.first, link.count);
-      if (const std::uint64_t bytes = SoundBlockBytes(path, link, tokens); bytes > 0) {
-        index_->PutBlock({link.hash, link.parent, link.count, bytes});
+      if (const std::optional<BlockRow> block = SoundBlock(path, link, &scratch)) {
+        shared.insert(path.parent_path());
+        index_->PutBlock(*block);  // also where the row is wrong
         ++result.blocks_shared;
         continue;
       }
       Step("block");
       CreateFolders(path.parent_path());
-      const std::uint64_t bytes = format_.Write(path, link, tokens, source);
+      const std::uint64_t bytes = format_.Write(
+          path, link, std::span(entry.tokens).subspan(link.first, link.count), source);
       written.push_back(path);
+      changed.insert(path.parent_path());
       index_->PutBlock({link.hash, link.parent, link.count, bytes});
       ++result.blocks_written;
       result.bytes_written += bytes;
     }
     Step("sync blocks");
-    for (const fs::path& folder : folders) SyncOnce(folder, !written.empty());
+    for (const fs::path& folder : changed) Sync(folder);
+    for (const fs::path& folder : shared) SyncOnce(folder);
     if (!index_->HasEntry(row.id) || TypeOf(EntryPath(row.id)) == 0) {
       Step("entry");
       // Strictly increasing, so that "older" is well defined however the clock is set.
@@ -255,8 +263,7 @@ PutResult Store::Put(const NewEntry& entry, const KvBufferView& source,
       row.file_bytes = WriteEntry(EntryPath(row.id), row, format_.key_hash());
       written.push_back(EntryPath(row.id));
       Step("sync entries");
-      SyncFolder(folder_ / "entries");
-      synced_.insert(folder_ / "entries");
+      Sync(folder_ / "entries");
       index_->PutEntry(row);
       result.created = true;
       result.bytes_written += row.file_bytes;
@@ -264,7 +271,7 @@ PutResult Store::Put(const NewEntry& entry, const KvBufferView& source,
     // Who made these folders may have been killed before it synced them.
     for (const fs::path& folder : {folder_ / "entries", folder_ / "blocks", folder_,
                                    folder_.parent_path(), folder_.parent_path().parent_path()}) {
-      SyncOnce(folder.empty() ? fs::path(".") : folder, false);
+      SyncOnce(folder.empty() ? fs::path(".") : folder);
     }
     Step("commit");
     index_->Commit();
@@ -282,29 +289,35 @@ PutResult Store::Put(const NewEntry& entry, const KvBufferView& source,
   return result;
 }
 
-void Store::SyncOnce(const fs::path& folder, bool again) {
-  if (!synced_.insert(folder).second && !again) return;
-  try {
-    SyncFolder(folder);
-  } catch (...) {
-    synced_.erase(folder);
-    throw;
-  }
+void Store::Sync(const fs::path& folder) {
+  SyncFolder(folder);
+  synced_.insert(folder);
 }
 
-std::uint64_t Store::SoundBlockBytes(const fs::path& path, const ChainLink& link,
-                                     std::span<const Token> tokens) const {
+void Store::SyncOnce(const fs::path& folder) {
+  if (!synced_.contains(folder)) Sync(folder);
+}
+
+BlockRow Store::CheckBlock(const fs::path& path, const Digest& hash,
+                           std::vector<std::byte>* scratch) const {
+  const UniqueFd fd = OpenOwnFile(path);
+  const BlockHeader header = format_.ReadHeader(fd.get(), path, hash);
+  const auto tokens = static_cast<std::uint32_t>(header.tokens.size());
+  scratch->resize(key_.shape.PayloadBytes(tokens));
+  format_.ReadPayload(fd.get(), path, header,
+                      {scratch->data(), scratch->data() + scratch->size() / 2, tokens}, 0);
+  return RowOf(hash, header);
+}
+
+std::optional<BlockRow> Store::SoundBlock(const fs::path& path, const ChainLink& link,
+                                          std::vector<std::byte>* scratch) const {
   try {
-    const UniqueFd fd = OpenOwnFile(path);
-    const BlockHeader header = format_.ReadHeader(fd.get(), path, link.hash);
-    if (header.parent != link.parent || !std::ranges::equal(header.tokens, tokens)) return 0;
-    std::vector<std::byte> scratch(key_.shape.PayloadBytes(tokens.size()));
-    format_.ReadPayload(fd.get(), path, header,
-                        {scratch.data(), scratch.data() + scratch.size() / 2, link.count}, 0);
-    return header.data_offset + header.payload_bytes;
+    const BlockRow row = CheckBlock(path, link.hash, scratch);
+    if (row.parent == link.parent && row.tokens == link.count) return row;
+    return std::nullopt;
   } catch (const Error& e) {
     if (e.kind() != Error::Kind::kNotFound) spdlog::warn("written anew: {}", e.what());
-    return 0;
+    return std::nullopt;
   }
 }
 
@@ -560,9 +573,7 @@ void Store::Rebuild(const FolderFiles& files, bool set_aside) {
     for (const auto& [hash, path] : files.blocks) {
       try_file(path, [&, &hash = hash, &path = path] {
         const UniqueFd fd = OpenOwnFile(path);
-        const BlockHeader header = format_.ReadHeader(fd.get(), path, hash);
-        index_->PutBlock({hash, header.parent, static_cast<std::uint32_t>(header.tokens.size()),
-                          header.data_offset + header.payload_bytes});
+        index_->PutBlock(RowOf(hash, format_.ReadHeader(fd.get(), path, hash)));
       });
     }
     for (const auto& [id, path] : files.entries) {
@@ -627,13 +638,7 @@ VerifyReport Store::Verify(bool set_aside) {
   std::vector<std::byte> scratch;
   for (const auto& [hash, path] : files.blocks) {
     check(path, [&, &hash = hash, &path = path] {
-      const UniqueFd fd = OpenOwnFile(path);
-      const BlockHeader header = format_.ReadHeader(fd.get(), path, hash);
-      const auto tokens = static_cast<std::uint32_t>(header.tokens.size());
-      scratch.resize(key_.shape.PayloadBytes(tokens));
-      format_.ReadPayload(fd.get(), path, header,
-                          {scratch.data(), scratch.data() + scratch.size() / 2, tokens}, 0);
-      blocks[hash] = {hash, header.parent, tokens, header.data_offset + header.payload_bytes};
+      blocks[hash] = CheckBlock(path, hash, &scratch);
       report.bytes += blocks[hash].file_bytes;
     });
   }

@@ -78,12 +78,8 @@ class Index {
   void AddHits(const Digest& id, std::uint64_t hits, std::int64_t last_access_us);
 
   [[nodiscard]] bool HasEntry(const Digest& id) const;
-  // Size of the block's file, or 0 when it has no row.
-  [[nodiscard]] std::uint64_t BlockFileBytes(const Digest& hash) const;
   // The latest created_us, or 0.
   [[nodiscard]] std::int64_t NewestEntry() const;
-  // Blocks that no entry uses.
-  [[nodiscard]] std::vector<BlockRow> UnusedBlocks() const;
   // Everything, as of one moment.
   [[nodiscard]] IndexPicture Load();
 

@@ -202,12 +202,16 @@ class Store {
   void Forget(const std::function<void()>& change);
   // Whether key.json is there and states this store's key; a warning where it is and doesn't.
   [[nodiscard]] bool KeyFileIsSound() const;
-  // The size of the block's file if it is there and all of it is as it should be, or 0.
-  [[nodiscard]] std::uint64_t SoundBlockBytes(const std::filesystem::path& path,
-                                              const ChainLink& link,
-                                              std::span<const Token> tokens) const;
-  // Syncs the folder unless this store has done so before; `again`: in any case.
-  void SyncOnce(const std::filesystem::path& folder, bool again);
+  // Reads a block's file whole and checks it. Throws kCorrupt, kNotFound, kIo.
+  [[nodiscard]] BlockRow CheckBlock(const std::filesystem::path& path, const Digest& hash,
+                                    std::vector<std::byte>* scratch) const;
+  // The same, and nothing where the file is absent or, with a warning, not as it should be.
+  [[nodiscard]] std::optional<BlockRow> SoundBlock(const std::filesystem::path& path,
+                                                   const ChainLink& link,
+                                                   std::vector<std::byte>* scratch) const;
+  void Sync(const std::filesystem::path& folder);
+  // Unless this store has synced it before: for folders in which it has changed nothing.
+  void SyncOnce(const std::filesystem::path& folder);
   // Moves a file to quarantine/; returns whether it could.
   bool SetAside(const std::filesystem::path& path, const std::string& why) const;
   void SetAsideBlock(const Digest& hash, const BlockOutcome& outcome);
