@@ -39,7 +39,8 @@ class Source:
         try:
             if self.path.is_file():
                 model = auto.from_pretrained(
-                    self.path.parent, gguf_file=self.path.name, dtype=torch.float32
+                    self.path.parent, gguf_file=self.path.name, dtype=torch.float32,
+                    ignore_mismatched_sizes=True,  # checkpoint.check names them
                 )
             else:
                 # transformers reads a legacy pytorch_model.bin with weights_only=True.
