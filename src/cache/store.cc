@@ -501,6 +501,7 @@ void Store::SetAsideBlock(const Digest& hash, const BlockOutcome& outcome) {
     return;
   }
   try {
+    Step("set aside");
     // A busy store is not waited for: whoever writes the block again finds it damaged too.
     const Writer writer(this, /*timeout_ms=*/0);
     if (InodeOf(path) != outcome.inode) return;  // stored anew meanwhile, or gone

@@ -362,7 +362,7 @@ void AddCache(CLI::App& app) {
 
   const auto with_cache = [&](const char* name, const char* what, const char* example) {
     CLI::App* sub = command->add_subcommand(name, what);
-    sub->add_option("-c,--cache", options->model.cache_dir, "Cache folder")->capture_default_str();
+    options->model.AddCacheTo(sub);
     sub->add_flag("--json", options->json, "Machine-readable output");
     sub->footer(std::string("Example:\n  ") + example);
     return sub;

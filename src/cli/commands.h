@@ -31,6 +31,8 @@ struct ModelOptions {
   cache::Codec codec = cache::Codec::kFp32;
 
   void AddTo(CLI::App* command, bool with_cache);
+  // --cache alone, for commands that load no model.
+  void AddCacheTo(CLI::App* command);
   // --codec, for commands that open a cache which stays. REQUIRES: this object outlives `command`.
   void AddCodecTo(CLI::App* command);
   // Sets libtorch up and loads the archives. `needs_encoder`: use the default encoder when none is

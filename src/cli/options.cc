@@ -19,15 +19,27 @@
 
 namespace kvr::cli {
 
+namespace {
+
+CLI::Validator NotEmpty() {
+  return {[](const std::string& path) {
+            return path.empty() ? std::string("an empty path names nothing") : std::string();
+          },
+          "", "not empty"};
+}
+
+}  // namespace
+
+void ModelOptions::AddCacheTo(CLI::App* command) {
+  command->add_option("-c,--cache", cache_dir, "Cache folder")
+      ->capture_default_str()
+      ->check(NotEmpty());
+}
+
 void ModelOptions::AddTo(CLI::App* command, bool with_cache) {
-  const CLI::Validator not_empty(
-      [](const std::string& path) {
-        return path.empty() ? std::string("an empty path names nothing") : std::string();
-      },
-      "", "not empty");
   command->add_option("-m,--model", model, "Language model archive")
       ->capture_default_str()
-      ->check(not_empty);
+      ->check(NotEmpty());
   command->add_option("--threads", threads, "Compute threads (0: physical cores)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
@@ -37,9 +49,7 @@ void ModelOptions::AddTo(CLI::App* command, bool with_cache) {
   command->add_option(
       "-e,--encoder", encoder,
       std::string("Sentence encoder archive (default: ") + kDefaultEncoder + " if it is there)");
-  command->add_option("-c,--cache", cache_dir, "Cache folder")
-      ->capture_default_str()
-      ->check(not_empty);
+  AddCacheTo(command);
   command->add_option("--block-tokens", block_tokens, "Unit of prefill and storage")
       ->capture_default_str()
       ->check(CLI::Range(4, 4096));

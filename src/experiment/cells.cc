@@ -309,8 +309,8 @@ Run ReadDescription(const Json& json, const std::string& where) {
   field("finished", run.finished);
   field("config", run.config);
   if (const auto groups = run.config.find("control_groups"); groups != run.config.end()) {
-    if (!groups->is_array()) field.Fail("config.control_groups is not an array of names");
-    for (const Json& group : *groups) {
+    // As in a config: one name may stand without its brackets.
+    for (const Json& group : groups->is_array() ? *groups : Json::array({*groups})) {
       if (!group.is_string()) field.Fail("config.control_groups is not an array of names");
       run.control_groups.push_back(group.get<std::string>());
     }

@@ -1,6 +1,7 @@
 #include "kvr/cache/key.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "cache/fixture.h"
 #include "kvr/base/file.h"
@@ -93,6 +94,21 @@ TEST_F(CacheFoldersTest, AreListedByTheirKeys) {
   for (const CacheFolder& folder : ListCacheFolders(dir())) found.insert(folder.key.block_tokens);
   EXPECT_EQ(found, (std::set<std::uint32_t>{4, 8}));
   EXPECT_EQ(ErrorKindOf([&] { (void)ListCacheFolders(dir() / "none"); }), Error::Kind::kNotFound);
+}
+
+TEST_F(CacheFoldersTest, WhatIsNoKeyFileNeitherHangsNorHidesTheOthers) {
+  { const Store one(dir(), TinyKey(4)), two(dir(), TinyKey(8)), three(dir(), TinyKey(16)); }
+  const auto key_file = [&](std::uint32_t block_tokens) {
+    return dir() / Hex(TinyKey(block_tokens).Hash()) / "key.json";
+  };
+  fs::remove(key_file(4));
+  ASSERT_EQ(::mkfifo(key_file(4).c_str(), 0600), 0);
+  fs::resize_file(key_file(8), std::uint64_t{1} << 40);  // sparse
+  std::vector<std::string> damaged;
+  const std::vector<CacheFolder> found = ListCacheFolders(dir(), &damaged);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].key.block_tokens, 16U);
+  EXPECT_EQ(damaged.size(), 2U);
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 #include "kvr/cache/store.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -660,6 +662,93 @@ TEST_F(StoreTest, PuttingOverARottenBlockWritesItAnew) {
   }
   EXPECT_EQ(Put(store, prompt).blocks_shared, 0U);
   EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt), prompt).tokens, 17U);
+}
+
+TEST_F(StoreTest, ABlockRepairedMeanwhileIsNotSetAside) {
+  const Tokens prompt = Range(1, 11);
+  Store writer(dir(), key_);
+  Put(writer, prompt);
+  const fs::path block = FilesIn("blocks").front();
+  std::string bytes = ReadFile(block);
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  Overwrite(block, bytes);
+  int found_damaged = 0;
+  Store reader(dir(), key_, {.before_step = [&](std::string_view name) {
+                 if (name != "set aside") return;
+                 ++found_damaged;
+                 Put(writer, prompt);
+               }});
+  EXPECT_EQ(RestoreAndCompare(reader, PlanFor(reader, prompt), prompt).corrupt, 1U);
+  EXPECT_EQ(found_damaged, 1);
+  EXPECT_TRUE(FilesIn("quarantine").empty());
+  EXPECT_EQ(RestoreAndCompare(reader, PlanFor(reader, prompt), prompt).tokens, 10U);
+}
+
+TEST_F(StoreTest, NothingIsSetAsideWhileAnotherWrites) {
+  const Tokens prompt = Range(1, 11);
+  Store store(dir(), key_);
+  Put(store, prompt);
+  const fs::path block = FilesIn("blocks").front();
+  std::string bytes = ReadFile(block);
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  Overwrite(block, bytes);
+  {
+    const UniqueFd other(::open((StoreFolder() / "lock").c_str(), O_RDWR | O_CLOEXEC));
+    ASSERT_EQ(::flock(other.get(), LOCK_EX), 0);
+    EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt), prompt).corrupt, 1U);
+    EXPECT_TRUE(FilesIn("quarantine").empty());
+  }
+  EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt), prompt).corrupt, 1U);
+  EXPECT_EQ(FilesIn("quarantine").size(), 1U);
+}
+
+TEST_F(StoreTest, RemovingNeedsNoSpace) {
+  Digest doomed;
+  {
+    Store store(dir(), key_);
+    doomed = Put(store, Range(1, 11)).entry;
+    Put(store, Range(21, 31));
+  }
+  // As on a full disk: no file can grow.
+  const auto without_space = [&](auto&& action) {
+    return InChild([&] {
+      ::signal(SIGXFSZ, SIG_IGN);
+      const rlimit none = {0, 0};
+      if (::setrlimit(RLIMIT_FSIZE, &none) != 0) return 1;
+      action();
+      return 0;
+    });
+  };
+  EXPECT_EQ(without_space([&] { Store(dir(), key_).Remove(doomed); }), 0);
+  EXPECT_EQ(FilesIn("entries").size(), 1U);
+  EXPECT_EQ(FilesIn("blocks").size(), 3U);
+  {
+    Store store(dir(), key_);
+    EXPECT_EQ(ProblemsOf(store), "");
+    EXPECT_EQ(store.List().size(), 1U);
+  }
+  EXPECT_EQ(without_space([&] { ClearCaches(dir()); }), 0);
+  EXPECT_TRUE(FilesIn("entries").empty());
+  EXPECT_TRUE(FilesIn("blocks").empty());
+}
+
+TEST_F(StoreTest, AnIndexRowWithoutTokensIsNotBelieved) {
+  const Tokens prompt = Range(1, 11);
+  {
+    Store store(dir(), key_);
+    Put(store, prompt);
+  }
+  for (const auto mode : {Store::Mode::kReadOnly, Store::Mode::kReadWrite}) {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open((StoreFolder() / "index.sqlite").c_str(), &db), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(db, "UPDATE entries SET tokens = x'';", nullptr, nullptr, nullptr),
+              SQLITE_OK);
+    sqlite3_close(db);
+    Store store(dir(), key_, {.mode = mode});
+    EXPECT_TRUE(store.index_rebuilt());
+    EXPECT_EQ(store.List().size(), 1U);
+    EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt), prompt).tokens, 10U);
+  }
 }
 
 TEST_F(StoreTest, ClearingRemovesEverythingOfEveryCacheAndNothingForeign) {

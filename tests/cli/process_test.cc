@@ -173,6 +173,8 @@ TEST_F(ProcessTest, ErrorsNameThePromptAndDoNotRepeatIt) {
 
 TEST_F(ProcessTest, WhatIsNoArchiveOrNoFolderIsSaidToBe) {
   EXPECT_EQ(RunTiny({"cache", "add", "x", "-c", ""}).code, 2);
+  EXPECT_EQ(Run({"cache", "ls", "-c", ""}).code, 2);
+  EXPECT_EQ(Run({"cache", "rm", "--all", "-c", ""}).code, 2);
   EXPECT_FALSE(fs::exists(folder_.path() / "lock"));
   WriteAndRename(folder_.path() / "m.gguf", "GGUF\x03");
   fs::create_directory(folder_.path() / "hub");

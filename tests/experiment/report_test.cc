@@ -1049,6 +1049,15 @@ TEST_F(ReportTest, UnknownFieldsAreIgnored) {
   EXPECT_EQ(run.fill.size(), 2u);
 }
 
+TEST_F(ReportTest, AControlGroupMayBeANameOrAListOfThem) {
+  Json description = Description();
+  description["config"]["control_groups"] = "unrelated";
+  EXPECT_EQ(ReadRun(Write({Line(Json::object())}, description)).control_groups,
+            std::vector<std::string>{"unrelated"});
+  description["config"]["control_groups"] = Json::array({"unrelated", 7});
+  EXPECT_THROW((void)ReadRun(Write({Line(Json::object())}, description)), Error);
+}
+
 // Wherever a crash cut the last line, the lines before it are read and the loss is said.
 TEST_F(ReportTest, ATornLastLineIsLeftOutWithAWarning) {
   const std::string lines = Lines({Base("t1", 0, 100)});
