@@ -44,6 +44,20 @@ BlockRow RowOf(const Digest& hash, const BlockHeader& header) {
           header.data_offset + header.payload_bytes};
 }
 
+// Whoever can write the cache can change what is computed from it.
+void WarnOfOtherWriters(const fs::path& folder) {
+  struct stat info;
+  if (::stat(folder.c_str(), &info) != 0) return;
+  const std::string path = folder.string();
+  if (info.st_uid != ::geteuid() && info.st_uid != 0) {
+    spdlog::warn("the cache {} belongs to user {}, who can change what is answered from it", path,
+                 info.st_uid);
+  } else if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    spdlog::warn(
+        "others can write the cache {}, and so change what is answered from it; chmod go-w", path);
+  }
+}
+
 }  // namespace
 
 struct Store::BlockOutcome {
@@ -83,6 +97,7 @@ Store::Store(const fs::path& cache_dir, const CacheKey& key, Options options)
       folder_(cache_dir / Hex(format_.key_hash())),
       options_(std::move(options)),
       read_only_(options_.mode == Mode::kReadOnly) {
+  WarnOfOtherWriters(folder_);
   if (!read_only_ && TypeOf(folder_) == S_IFDIR && ::access(folder_.c_str(), W_OK) != 0) {
     spdlog::warn("the cache folder {} cannot be written; opening it read-only", folder_.string());
     read_only_ = true;

@@ -280,5 +280,21 @@ TEST_F(ProcessTest, TroubleWithTheCacheIsAWarningAndTheAnswerComes) {
   EXPECT_NE(locked.err.find("only read"), std::string::npos) << locked.err;
 }
 
+TEST_F(ProcessTest, ACacheThatOthersCanWriteIsWarnedOf) {
+  const std::vector<std::string> run = {"run", "ships sail on", "--json", "-n", "2"};
+  ASSERT_EQ(RunTiny({"cache", "add", "ships sail"}).code, 0);
+  EXPECT_EQ(RunTiny(run).err, "");
+  const fs::path store = fs::directory_iterator(folder_.path() / "cache")->path();
+  fs::permissions(store, fs::perms::group_write, fs::perm_options::add);
+  Result result = RunTiny(run);
+  EXPECT_NE(result.err.find("others can write the cache"), std::string::npos) << result.err;
+  EXPECT_EQ(Json::parse(result.out)["arms"][1]["outcome"], "hit") << result.out;
+  if (::geteuid() != 0) return;  // only root can give a folder away
+  ASSERT_EQ(::chown(store.c_str(), 12345, 12345), 0);
+  result = RunTiny(run);
+  EXPECT_EQ(result.code, 0);
+  EXPECT_NE(result.err.find("belongs to user 12345"), std::string::npos) << result.err;
+}
+
 }  // namespace
 }  // namespace kvr
