@@ -161,8 +161,9 @@ void RefuseSources(const std::filesystem::path& path) {
 
 ArchiveInfo ReadArchiveInfo(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) {
-    throw NotFound("no model archive at " + path.string() +
-                   "; scripts/setup.sh models makes the default ones, scripts/export_model.py any other");
+    throw NotFound(
+        "no model archive at " + path.string() +
+        "; scripts/setup.sh models makes the default ones, scripts/export_model.py any other");
   }
   RefuseSources(path);
   const std::string what = path.string() + " is not a model archive of this program";
