@@ -81,8 +81,7 @@ check_tidy() {
   # Configured apart: clang can't read the precompiled headers that GCC writes.
   quietly cmake --preset release -B build/tidy -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON &&
     run-clang-tidy -quiet -p build/tidy -j "$(jobs_at_once)" \
-      -extra-arg=-Wno-unknown-warning-option \
-      -extra-arg=-fno-openmp -extra-arg=-Wno-unknown-pragmas "$KVR_ROOT/src/.*" # it has no omp.h
+      -extra-arg=-Wno-unknown-warning-option "$KVR_ROOT/src/.*"
 }
 
 setup_packages "${BUILD_PACKAGES[@]}" "${DEV_PACKAGES[@]}"

@@ -15,6 +15,7 @@
 
 #include "folder.h"
 #include "kvr/base/error.h"
+#include "kvr/base/pool.h"
 #include "kvr/cache/entry.h"
 #include "store_writer.h"
 
@@ -430,13 +431,13 @@ RestoreResult Store::Restore(const Plan& plan, const KvBufferView& buffer, int t
                        " tokens for a buffer of " + std::to_string(buffer.capacity_tokens));
   }
   std::vector<BlockOutcome> outcomes(plan.blocks.size());
-  std::atomic<std::size_t> next{0};
   std::atomic<std::size_t> first_bad{plan.blocks.size()};
   std::mutex failure_mutex;
   std::exception_ptr failure;
-  const auto work = [&] {
+  Pool::Global().For(threads, static_cast<int>(plan.blocks.size()), 1, [&](int first, int last) {
     try {
-      for (std::size_t at = next++; at < first_bad; at = next++) {
+      for (auto at = static_cast<std::size_t>(first); at < static_cast<std::size_t>(last); ++at) {
+        if (at >= first_bad) return;  // whatever is behind a bad one is of no use
         outcomes[at] = RestoreBlock(plan, at, buffer);
         if (outcomes[at].state == BlockOutcome::State::kRestored) continue;
         for (std::size_t bad = first_bad; at < bad && !first_bad.compare_exchange_weak(bad, at);) {
@@ -447,12 +448,7 @@ RestoreResult Store::Restore(const Plan& plan, const KvBufferView& buffer, int t
       const std::lock_guard guard(failure_mutex);
       failure = std::current_exception();
     }
-  };
-  threads = std::max(threads, 1);
-  // The model's threads: after a computation they spin for a while, and would hold the cores
-  // against any other.
-#pragma omp parallel num_threads(threads)
-  work();
+  });
   if (failure) std::rethrow_exception(failure);
 
   RestoreResult result;

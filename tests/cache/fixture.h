@@ -133,8 +133,7 @@ class CacheTest : public testing::Test {
     return store.MakeView().WalkPrefix({.tokens = prompt, .text = {}, .match = match});
   }
   // Restores the plan and checks every restored position, bit for bit, against the model and what
-  // the codec makes of it; returns the outcome. More than one thread hangs in a child process whose
-  // parent has used OpenMP.
+  // the codec makes of it; returns the outcome.
   RestoreResult RestoreAndCompare(Store& store, const Plan& plan, const Tokens& prompt,
                                   int threads = 1) {
     const auto capacity =

@@ -153,16 +153,15 @@ class Store {
   // A picture of the index as it is now.
   [[nodiscard]] View MakeView() const;
 
-  // Reads the plan's blocks into `buffer`, each at its own position, with `threads` threads (at
-  // least 1) of the caller's OpenMP team, which take the next block in turn. Every block's header,
-  // length and checksum are checked, and its tokens and parent against the plan, so that a damaged
-  // index cannot cause a wrong restore. A bad block is moved to quarantine/ if the folder can be
-  // written, counted, and shortens the result. Buffer positions from result.tokens on are
-  // unspecified, also inside a block that was restored in part (it is read whole, because the
-  // checksum covers it whole); the caller zeroes what it needs zero. Counts a hit for plan.entry
-  // when any token was restored. A file that is there and cannot be read shortens the result too,
-  // with one warning for the store. REQUIRES: buffer.capacity_tokens >= plan.CapacityNeeded();
-  // kInvalidInput otherwise.
+  // Reads the plan's blocks into `buffer`, each at its own position, by the pool's threads,
+  // `threads` at most (see base/pool.h). Every block's header, length and checksum are checked, and
+  // its tokens and parent against the plan, so that a damaged index cannot cause a wrong restore. A
+  // bad block is moved to quarantine/ if the folder can be written, counted, and shortens the
+  // result. Buffer positions from result.tokens on are unspecified, also inside a block that was
+  // restored in part (it is read whole, because the checksum covers it whole); the caller zeroes
+  // what it needs zero. Counts a hit for plan.entry when any token was restored. A file that is
+  // there and cannot be read shortens the result too, with one warning for the store. REQUIRES:
+  // buffer.capacity_tokens >= plan.CapacityNeeded(); kInvalidInput otherwise.
   RestoreResult Restore(const Plan& plan, const KvBufferView& buffer, int threads);
 
   // Asks the operating system to forget the plan's files, so that the next Restore reads the disk.

@@ -1,11 +1,12 @@
 // The kernels as operators that a TorchScript archive calls: kvr::linear, kvr::norm, kvr::attend,
-// kvr::embed. Here the work is divided among the threads of libtorch's own OpenMP pool; which
-// thread computes what never changes a bit.
+// kvr::embed. Here the work is cut into pieces for the pool's threads; which thread computes what
+// never changes a bit.
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 #include <torch/script.h>
 
 #include "instruction_sets.h"
+#include "kvr/base/pool.h"
 
 namespace kvr::model::kernels {
 
@@ -29,6 +30,14 @@ const Kernels& Here() {
   TORCH_CHECK(kernels != nullptr, "this CPU has neither AVX-512 nor AVX2 with FMA");
   return *kernels;
 }
+
+template <typename Work>
+void Parallel(int count, int least, const Work& work) {
+  Pool::Global().For(at::get_num_threads(), count, least, work);
+}
+
+// The fewest rows at a time where a row is little work.
+constexpr int kRows = 8;
 
 // Scratch of the calling thread, cache-line aligned, kept and grown; one for each of its two uses.
 template <int kUse>
@@ -107,17 +116,15 @@ at::Tensor LinearOp(const at::Tensor& x, const at::Tensor& weight, const at::Ten
   layer.packed_x = Scratch<0>(kernels.packed_bytes(layer));
   if (tiles == 1) kernels.pack_rows(layer, 0);
   const std::size_t scratch_bytes = kernels.panel_scratch_bytes(layer);
-#pragma omp parallel num_threads(at::get_num_threads())
-  {
-    if (tiles > 1) {
-#pragma omp for schedule(static)
-      for (int tile = 0; tile < tiles; ++tile) kernels.pack_rows(layer, tile);
-    }
-    std::byte* const scratch = Scratch<1>(scratch_bytes);
-    // Each thread passes over its own stretch of the weights.
-#pragma omp for schedule(static) nowait
-    for (int panel = 0; panel < panels; ++panel) kernels.panel(layer, panel, scratch);
+  if (tiles > 1) {
+    Parallel(tiles, 1, [&](int tile, int last) {
+      for (; tile < last; ++tile) kernels.pack_rows(layer, tile);
+    });
   }
+  Parallel(panels, 1, [&](int panel, int last) {
+    std::byte* const scratch = Scratch<1>(scratch_bytes);
+    for (; panel < last; ++panel) kernels.panel(layer, panel, scratch);
+  });
   return out;
 }
 
@@ -132,13 +139,12 @@ at::Tensor NormOp(const at::Tensor& x, const at::Tensor& weight,
               "norm: found ", width, " columns, expected a multiple of 16 and as many weights");
   at::Tensor out = at::empty_like(x);
   auto* to = out.mutable_data_ptr<float>();
-  const auto norm = [&](std::int64_t row) {
-    kernels.norm(from + row * width, static_cast<int>(width), scale, shift, static_cast<float>(eps),
-                 to + row * width);
-  };
-  // A row takes less than waking the threads does.
-#pragma omp parallel for schedule(static) num_threads(at::get_num_threads()) if (rows > 8)
-  for (std::int64_t row = 0; row < rows; ++row) norm(row);
+  Parallel(static_cast<int>(rows), kRows, [&](int row, int last) {
+    for (; row < last; ++row) {
+      kernels.norm(from + row * width, static_cast<int>(width), scale, shift,
+                   static_cast<float>(eps), to + row * width);
+    }
+  });
   return out;
 }
 
@@ -178,19 +184,18 @@ at::Tensor AttendOp(const at::Tensor& qkv, const at::Tensor& cos, const at::Tens
   const int tiles = (queries + kernels.query_tile - 1) / kernels.query_tile;
   const std::size_t scratch_bytes = kernels.attend_scratch_bytes(at);
   if (at.count == 1) kernels.store_row(at, 0);
-#pragma omp parallel num_threads(at::get_num_threads())
-  {
-    if (at.count > 1) {
-#pragma omp for schedule(static)
-      for (int row = 0; row < at.count; ++row) kernels.store_row(at, row);
-    }
-    std::byte* const scratch = Scratch<1>(scratch_bytes);
-    // The last tiles see the most keys: first.
-#pragma omp for schedule(dynamic) collapse(2) nowait
-    for (int tile = tiles - 1; tile >= 0; --tile) {
-      for (int head = 0; head < at.kv_heads; ++head) kernels.attend_tile(at, head, tile, scratch);
-    }
+  if (at.count > 1) {
+    Parallel(at.count, kRows, [&](int row, int last) {
+      for (; row < last; ++row) kernels.store_row(at, row);
+    });
   }
+  Parallel(tiles * at.kv_heads, 1, [&](int piece, int last) {
+    std::byte* const scratch = Scratch<1>(scratch_bytes);
+    // A head's last tiles see the most keys: first.
+    for (; piece < last; ++piece) {
+      kernels.attend_tile(at, piece / tiles, tiles - 1 - piece % tiles, scratch);
+    }
+  });
   return out;
 }
 
@@ -206,8 +211,9 @@ at::Tensor EmbedOp(const at::Tensor& weight, const at::Tensor& scales, const at:
   for (std::int64_t i = 0; i < count; ++i) {
     TORCH_CHECK(id[i] >= 0 && id[i] < layer.outputs, "token ", id[i], " is not in the vocabulary");
   }
-#pragma omp parallel for schedule(static) num_threads(at::get_num_threads()) if (count > 8)
-  for (std::int64_t i = 0; i < count; ++i) kernels.unpack_row(layer, id[i], to + i * layer.inputs);
+  Parallel(static_cast<int>(count), kRows, [&](int i, int last) {
+    for (; i < last; ++i) kernels.unpack_row(layer, id[i], to + std::int64_t{i} * layer.inputs);
+  });
   return out;
 }
 
