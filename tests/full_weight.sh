@@ -65,6 +65,21 @@ failed |= not speedup >= 4
 print(f"speedup at 900 + 32: {speedup:.1f}, required 4")
 sys.exit(failed)
 PYTHON
+    # Beside a busy process: with OpenMP's regions decoding had 0.4 of its fair share.
+    "$kvr" bench --model models/smollm2.pt --encoder models/minilm.pt --cache "$folder" \
+      --busy 1 --repetitions 5 --json >"$folder/busy.json"
+    .venv/bin/python - "$folder/busy.json" <<'PYTHON'
+import json, sys
+
+failed = False
+for row in json.load(open(sys.argv[1]))["rows"]:
+    if row["phase"] not in ("prefill", "decode"):
+        continue
+    share = row["share"] / row["fair_share"]
+    failed |= not share >= 0.5
+    print(f"{row['phase']} beside a busy process: {share:.2f} of its fair share, required 0.5")
+sys.exit(failed)
+PYTHON
     ;;
   *)
     echo "unknown: $what" >&2

@@ -35,6 +35,12 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
+// Threads to compute with: 2, or KVR_TEST_THREADS.
+inline int Threads() {
+  const char* const given = std::getenv("KVR_TEST_THREADS");
+  return given == nullptr ? 2 : std::stoi(given);
+}
+
 // A model that tests/make_tiny_models.py made.
 inline std::filesystem::path TinyModel(const std::string& name) {
   return std::filesystem::path(KVR_TINY_MODELS) / (name + ".pt");

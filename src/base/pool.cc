@@ -1,10 +1,16 @@
 #include "kvr/base/pool.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <limits>
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -18,6 +24,10 @@ namespace {
 constexpr std::chrono::microseconds kSpin{100};
 // The last piece of another thread takes less than this, unless that thread has lost its core.
 constexpr std::chrono::microseconds kSpinForTheLast{30};
+// To see whether a thread is on a core.
+constexpr std::chrono::microseconds kStandingStill{5};
+// Moving takes some 10 us.
+constexpr std::chrono::milliseconds kBetweenLooks{1};
 
 void Pause() {
 #ifdef __x86_64__
@@ -38,6 +48,43 @@ bool SpinUntil(std::chrono::microseconds limit, const Ready& ready) {
   } while (std::chrono::steady_clock::now() < end);
   return false;
 }
+
+#ifdef __linux__
+
+int ThisCpu() { return ::sched_getcpu(); }
+
+// Moves a thread to one of these CPUs, from where the system may move it on as before.
+void Move(pthread_t thread, const cpu_set_t& where) {
+  cpu_set_t allowed;
+  if (::pthread_getaffinity_np(thread, sizeof allowed, &allowed) != 0) return;
+  if (::pthread_setaffinity_np(thread, sizeof where, &where) != 0) return;
+  ::pthread_setaffinity_np(thread, sizeof allowed, &allowed);
+}
+
+// Threads of the whole machine that run or could; the most there can be where that is not known.
+int Runnable() {
+  std::array<char, 64> text{};
+  const int fd = ::open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+  const ssize_t size = fd < 0 ? -1 : ::read(fd, text.data(), text.size() - 1);
+  if (fd >= 0) ::close(fd);
+  int runnable = 0;  // 0.42 0.36 0.30 2/134 16096
+  const bool known = size > 0 && std::sscanf(text.data(), "%*f %*f %*f %d/", &runnable) == 1;
+  return known ? runnable : std::numeric_limits<int>::max();
+}
+
+// The CPU time of a thread, which stands still while the thread is off its core.
+timespec CpuTime(pthread_t thread) {
+  clockid_t clock{};
+  timespec time{};
+  if (::pthread_getcpuclockid(thread, &clock) == 0) ::clock_gettime(clock, &time);
+  return time;
+}
+
+#else
+
+int ThisCpu() { return -1; }
+
+#endif
 
 }  // namespace
 
@@ -76,6 +123,7 @@ void Pool::Run(int threads, int count, int least, Call call, const void* work) {
     return;
   }
   Start(threads);
+  shares_[0].cpu.store(ThisCpu(), std::memory_order_relaxed);
   const int unit = std::max(least, count / kMostUnits + 1);
   const auto units = static_cast<std::uint32_t>((count + unit - 1) / unit);
   const auto sharers = static_cast<std::uint32_t>(threads);
@@ -95,8 +143,10 @@ void Pool::Run(int threads, int count, int least, Call call, const void* work) {
   job_.notify_all();
   Help(job, 0);
   const auto all_done = [&] { return done_.load(std::memory_order_acquire) == units; };
-  if (SpinUntil(kSpinForTheLast, all_done)) return;
-  for (std::uint32_t done; (done = done_.load(std::memory_order_acquire)) != units;) {
+  while (!SpinUntil(kSpinForTheLast, all_done)) {
+    const std::uint32_t done = done_.load(std::memory_order_acquire);
+    if (done == units) return;
+    FetchTheLast(sharers);
     done_.wait(done, std::memory_order_acquire);
   }
 }
@@ -131,16 +181,83 @@ void Pool::Help(std::uint32_t job, std::uint32_t me) {
   const std::uint32_t unit = unit_.load(std::memory_order_relaxed);
   const std::uint32_t sharers = sharers_.load(std::memory_order_relaxed);
   std::uint32_t mine = 0, first = 0, last = 0;
+  shares_[me].at_work.store(true, std::memory_order_relaxed);
   for (std::uint32_t i = 0; i < sharers; ++i) {
     while (Take(job, shares_[(me + i) % sharers], i == 0, &first, &last)) {
       call(work, static_cast<int>(first * unit), static_cast<int>(std::min(last * unit, count)));
       mine += last - first;
     }
   }
+  shares_[me].at_work.store(false, std::memory_order_relaxed);
   if (mine == 0) return;
   done_.fetch_add(mine, std::memory_order_acq_rel);
   done_.notify_all();
 }
+
+#ifdef __linux__
+
+// Beside a process that computes, the system tends to leave two threads of the pool on one core,
+// and runs them in turn. That is as good as it gets where other processes want all cores; where
+// they don't, the thread moves to a core that no other of the pool is on.
+void Pool::KeepApart(std::uint32_t me) {
+  Share& mine = shares_[me];
+  const int here = ThisCpu();
+  mine.cpu.store(here, std::memory_order_relaxed);
+  const auto other_here = [&](std::uint32_t i) {
+    return shares_[i].cpu.load(std::memory_order_relaxed) == here;
+  };
+  std::uint32_t other = 0;
+  while (other < me && !other_here(other)) ++other;
+  if (other == me) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now < mine.next_look) return;
+  mine.next_look = now + kBetweenLooks;
+
+  cpu_set_t allowed, free;
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  const std::uint32_t sharers = sharers_.load(std::memory_order_relaxed);
+  if (Runnable() - static_cast<int>(sharers) >= CPU_COUNT(&allowed)) return;
+  free = allowed;
+  for (std::uint32_t i = 0; i < sharers; ++i) {
+    const int cpu = shares_[i].cpu.load(std::memory_order_relaxed);
+    if (cpu >= 0) CPU_CLR(cpu, &free);
+  }
+  if (CPU_COUNT(&free) > 0) Move(::pthread_self(), free);
+  mine.cpu.store(ThisCpu(), std::memory_order_relaxed);
+}
+
+// Brings the one thread that the caller still waits for to the caller's core, which is about to be
+// idle, if it has lost its own. Otherwise it would wait for a time slice of whoever took that: some
+// 4 ms, as long as a hundred regions.
+void Pool::FetchTheLast(std::uint32_t sharers) {
+  std::uint32_t last = 0;
+  for (std::uint32_t i = 1; i < sharers; ++i) {
+    if (!shares_[i].at_work.load(std::memory_order_relaxed)) continue;
+    if (last != 0) return;
+    last = i;
+  }
+  const int here = ThisCpu();
+  if (last == 0 || here < 0) return;
+  const pthread_t thread = threads_[last - 1].native_handle();
+  const timespec before = CpuTime(thread);
+  if (SpinUntil(kStandingStill,
+                [&] { return !shares_[last].at_work.load(std::memory_order_relaxed); })) {
+    return;
+  }
+  const timespec after = CpuTime(thread);
+  if (after.tv_sec != before.tv_sec || after.tv_nsec != before.tv_nsec) return;
+  cpu_set_t caller;
+  CPU_ZERO(&caller);
+  CPU_SET(here, &caller);
+  Move(thread, caller);
+}
+
+#else
+
+void Pool::KeepApart(std::uint32_t) {}
+void Pool::FetchTheLast(std::uint32_t) {}
+
+#endif
 
 void Pool::Loop(std::uint32_t me) {
   std::uint32_t seen = 0;
@@ -151,7 +268,9 @@ void Pool::Loop(std::uint32_t me) {
     const std::uint32_t job = job_.load(std::memory_order_acquire);
     if (job == seen) continue;
     seen = job;
-    if (me < sharers_.load(std::memory_order_relaxed)) Help(job, me);
+    if (me >= sharers_.load(std::memory_order_relaxed)) continue;
+    KeepApart(me);
+    Help(job, me);
   }
 }
 

@@ -10,6 +10,7 @@
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
 #include "kvr/base/interrupt.h"
+#include "kvr/experiment/bench_busy.h"
 #include "kvr/experiment/bench_cases.h"
 #include "kvr/model/runtime.h"
 
@@ -23,6 +24,7 @@ struct Options {
   ModelOptions model;
   int repetitions = 5;
   std::string cases;
+  std::vector<int> busy;
   bool json = false;
 };
 
@@ -79,6 +81,28 @@ void Print(const Json& result) {
   std::cout << AlignColumns(rows) << "of bound: 1.00 is the bound itself.\n";
 }
 
+void PrintBusy(const Json& result) {
+  std::cout << result["model"]["name"].get<std::string>() << ", "
+            << result["model"]["precision"].get<std::string>() << ", "
+            << result["environment"]["cpu_model"].get<std::string>() << ", "
+            << result["environment"]["instruction_set"].get<std::string>() << ", "
+            << result["environment"]["threads"] << " threads on " << result["cores"]
+            << " cores; medians of " << result["repetitions"] << "\n\n";
+  std::vector<std::vector<std::string>> rows = {
+      {"phase", "what", "beside", "quiet", "measured", "unit", "share", "fair", "of fair"}};
+  for (const Json& row : result["rows"]) {
+    const auto number = [](double value) { return Fixed(value, value < 10 ? 2 : 1); };
+    const double share = row["share"], fair = row["fair_share"];
+    rows.push_back({row["phase"], row["what"], row["loops"].dump(), number(row["quiet"]),
+                    number(row["measured"]), row["unit"], Fixed(share, 2), Fixed(fair, 2),
+                    Fixed(share / fair, 2)});
+  }
+  std::cout
+      << AlignColumns(rows)
+      << "beside: processes that do nothing but compute. share: of the quiet speed. fair: the\n"
+         "share when the system gives each process' threads and each loop the same.\n";
+}
+
 void Run(const Options& options) {
   if (!options.cases.empty() && !options.json) {
     throw InvalidInput("--cases: its results are JSON only; add --json");
@@ -92,7 +116,12 @@ void Run(const Options& options) {
               << std::flush;
   };
   Json result;
-  if (options.cases.empty()) {
+  if (!options.busy.empty()) {
+    result = experiment::RunBenchBusy(generator, {.loops = options.busy,
+                                                  .scratch = scratch.path(),
+                                                  .repetitions = options.repetitions,
+                                                  .progress = progress});
+  } else if (options.cases.empty()) {
     result = experiment::RunBench(
         generator,
         {.scratch = scratch.path(), .repetitions = options.repetitions, .progress = progress});
@@ -107,6 +136,8 @@ void Run(const Options& options) {
   if (terminal) std::cerr << "\r\033[K";
   if (options.json) {
     std::cout << result.dump(2) << "\n";
+  } else if (!options.busy.empty()) {
+    PrintBusy(result);
   } else {
     Print(result);
   }
@@ -122,18 +153,28 @@ void AddBench(CLI::App& app) {
   command->add_option("-r,--repetitions", options->repetitions, "Medians of this many")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
-  command->add_option("--cases", options->cases,
-                      "Instead, time the cases in this JSON file (-: standard input): a list of\n"
-                      "  {\"what\": \"prefill\", \"tokens\": [ids], \"new_tokens\": 1}\n"
-                      "  {\"what\": \"decode\", \"tokens\": [ids], \"new_tokens\": N}\n"
-                      "  {\"what\": \"recycled\", \"tokens\": [ids], \"cached\": N, "
-                      "\"new_tokens\": 1}\n"
-                      "  {\"what\": \"embed\", \"text\": \"...\"}");
+  auto* const busy =
+      command
+          ->add_option("--busy", options->busy,
+                       "Instead, a few phases beside this many processes that do nothing but\n"
+                       "compute, and what share of the quiet speed is left: 1,2,4")
+          ->delimiter(',')
+          ->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--cases", options->cases,
+                   "Instead, time the cases in this JSON file (-: standard input): a list of\n"
+                   "  {\"what\": \"prefill\", \"tokens\": [ids], \"new_tokens\": 1}\n"
+                   "  {\"what\": \"decode\", \"tokens\": [ids], \"new_tokens\": N}\n"
+                   "  {\"what\": \"recycled\", \"tokens\": [ids], \"cached\": N, "
+                   "\"new_tokens\": 1}\n"
+                   "  {\"what\": \"embed\", \"text\": \"...\"}")
+      ->excludes(busy);
   command->add_flag("--json", options->json, "Machine-readable output");
   command->footer(
       "Examples:\n"
       "  kvr bench\n"
       "  kvr bench --model models/dialogpt-medium-random.pt --json > bench.json\n"
+      "  kvr bench --busy 1,2,4\n"
       "  kvr bench --cases cases.json --repetitions 3 --json");
   command->callback([options] { Run(*options); });
 }

@@ -40,7 +40,8 @@ void ModelOptions::AddTo(CLI::App* command, bool with_cache) {
   command->add_option("-m,--model", model, "Language model archive")
       ->capture_default_str()
       ->check(NotEmpty());
-  command->add_option("--threads", threads, "Compute threads (0: physical cores)")
+  command
+      ->add_option("--threads", threads, "Compute threads (0: the physical cores that it may use)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
   command->add_option("--device", device, "Where the language model runs: cpu, cuda or cuda:N")

@@ -12,12 +12,11 @@
 #include <array>
 #include <charconv>
 #include <fstream>
-#include <set>
-#include <thread>
 #include <vector>
 
 #include "archive_image.h"
 #include "kernels/kernels.h"
+#include "kvr/base/cores.h"
 #include "torch_call.h"
 
 namespace kvr::model {
@@ -50,24 +49,10 @@ std::string CudaName(int index) {
   return known ? name.data() : "unknown";
 }
 
-// Distinct (package, core) pairs; hyper-threads of one core share its arithmetic units.
-int PhysicalCores() {
-  std::ifstream file("/proc/cpuinfo");
-  std::set<std::pair<std::string, std::string>> cores;
-  std::string package;
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("physical id", 0) == 0) package = line;
-    if (line.rfind("core id", 0) == 0) cores.emplace(package, line);
-  }
-  const int present = static_cast<int>(std::thread::hardware_concurrency());
-  const int physical = static_cast<int>(cores.size());
-  return physical > 0 && physical <= present ? physical : std::max(1, present);
-}
-
 }  // namespace
 
 void SetUpRuntime(int threads) {
-  at::set_num_threads(threads > 0 ? threads : PhysicalCores());  // also mkl_set_dynamic(false)
+  at::set_num_threads(ChooseThreads(threads));  // also mkl_set_dynamic(false)
   torch::jit::getProfilingMode() = false;
   torch::jit::getExecutorMode() = false;
   torch::jit::setGraphExecutorOptimize(false);

@@ -1,9 +1,11 @@
 #include "kvr/base/pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <set>
 
@@ -80,6 +82,41 @@ TEST(PoolTest, AChildProcessDoesItsWork) {
   ::waitpid(child, &status, 0);
   EXPECT_EQ(status, 0);
 }
+
+#ifdef __linux__
+TEST(PoolTest, BesideBusyThreadsItsOwnMayStillRunWhereTheyMightBefore) {
+  cpu_set_t mine;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof mine, &mine), 0);
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> busy;
+  for (int i = 0; i < 3; ++i) {
+    busy.emplace_back([&] {
+      while (!stop) {
+      }
+    });
+  }
+  Pool pool;
+  std::atomic<int> elsewhere = 0, done = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  do {
+    pool.For(3, 30, 1, [&](int first, int last) {
+      cpu_set_t here;
+      if (::sched_getaffinity(0, sizeof here, &here) != 0 || CPU_EQUAL(&here, &mine) == 0) {
+        ++elsewhere;
+      }
+      for (; first < last; ++first) {
+        for (volatile int turn = 0; turn < 20000;) turn = turn + 1;
+        ++done;
+      }
+    });
+  } while (std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(400));
+  stop = true;
+  for (std::thread& thread : busy) thread.join();
+  EXPECT_EQ(done % 30, 0);
+  // While one is moved it may be held where it goes for a few us.
+  EXPECT_LT(elsewhere, std::max(3, done / 100));
+}
+#endif
 
 // Threads that have fallen asleep wake.
 TEST(PoolTest, WorkAfterAPauseIsDone) {

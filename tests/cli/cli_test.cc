@@ -1,5 +1,6 @@
 // The program from the outside: output, errors and exit codes.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +13,7 @@
 #include "cli_fixture.h"
 #include "kvr/base/file.h"
 #include "kvr/base/json.h"
+#include "kvr/experiment/bench_busy.h"
 #include "testing.h"
 
 namespace kvr {
@@ -461,6 +463,26 @@ TEST_F(CliTest, BenchComparesPhasesWithBoundsAndLeavesNothingBehind) {
   }
   EXPECT_FALSE(fs::exists(folder_.path() / "cache") &&
                fs::directory_iterator(folder_.path() / "cache") != fs::directory_iterator());
+}
+
+TEST_F(CliTest, BenchMeasuresWhatBusyProcessesLeave) {
+  EXPECT_EQ(experiment::FairShare(2, 2, 2), 0.5);
+  EXPECT_EQ(experiment::FairShare(2, 1, 4), 1);
+  const Result result = RunTiny({"bench", "--busy", "1,3", "--repetitions", "2", "--json"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const Json bench = Json::parse(result.out);
+  ASSERT_EQ(bench["rows"].size(), 10U) << bench;  // five figures
+  for (const Json& row : bench["rows"]) {
+    EXPECT_TRUE(row["loops"] == 1 || row["loops"] == 3) << row;
+    EXPECT_GT(row["quiet"], 0.0) << row;
+    EXPECT_GT(row["measured"], 0.0) << row;
+    EXPECT_EQ(row["shares"].size(), 2U) << row;
+    EXPECT_EQ(row["fair_share"],
+              experiment::FairShare(bench["environment"]["threads"], row["loops"], bench["cores"]));
+  }
+  EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a busy loop is left";
+  EXPECT_EQ(RunTiny({"bench", "--busy", "0"}).code, 2);
+  EXPECT_EQ(RunTiny({"bench", "--busy", "1", "--cases", "-", "--json"}, "[]").code, 2);
 }
 
 TEST_F(CliTest, BenchRunsGivenCasesAndRecycledOnesGiveTheBaselinesTokens) {

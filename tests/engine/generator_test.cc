@@ -36,7 +36,7 @@ void PrintTo(const Where& where, std::ostream* out) { *out << where.name; }
 class GeneratorTest : public ::testing::TestWithParam<Where> {
  protected:
   void SetUp() override {
-    model::SetUpRuntime(2);
+    model::SetUpRuntime(testing::Threads());
     const Generator::Options options = {
         .model = TinyModel(GetParam().model),
         .encoder = TinyModel("tiny-bert"),
@@ -414,7 +414,7 @@ TEST_P(GeneratorTest, PromptsAtBlockEdgesRun) {
 }
 
 TEST(PaddedVocabularyTest, AnIdThatTheTokenizerDoesNotHaveIsNeverDrawn) {
-  model::SetUpRuntime(2);
+  model::SetUpRuntime(testing::Threads());
   Generator generator({.model = TinyModel("tiny-padded"), .language_model = {.block_tokens = 16}});
   const int ids = generator.tokenizer().vocab_size();
   ASSERT_LT(ids, generator.info().vocab);

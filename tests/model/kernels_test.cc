@@ -305,7 +305,7 @@ TEST_P(KernelsTest, AttentionIsSoftmaxOverWhatARowSees) {
 }
 
 TEST(KernelModelTest, KernelsAgreeWithTorchAtEveryPrecision) {
-  SetUpRuntime(2);
+  SetUpRuntime(testing::Threads());
   if (Best() == nullptr) GTEST_SKIP() << "this CPU runs torch's kernels only";
   for (const char* name : {"tiny-gpt2", "tiny-llama", "tiny-random", "tiny-llama-bf16"}) {
     SCOPED_TRACE(name);
@@ -329,8 +329,30 @@ TEST(KernelModelTest, KernelsAgreeWithTorchAtEveryPrecision) {
   }
 }
 
+TEST(KernelModelTest, TheNumberOfThreadsChangesNoBit) {
+  if (Best() == nullptr) GTEST_SKIP() << "this CPU runs torch's kernels only";
+  for (const char* name : {"tiny-gpt2", "tiny-llama", "tiny-llama-bf16", "tiny-llama-int8"}) {
+    SCOPED_TRACE(name);
+    LanguageModel model(testing::TinyModel(name), {.block_tokens = 16});
+    Tokens ids(45);
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<Token>(13 * i % 300);
+    KvBuffer first = model.NewBuffer(46);
+    SetUpRuntime(1);
+    const std::vector<float> prefilled = model.PrefillAllLogits(ids, 0, first);
+    const std::vector<float> decoded = model.Decode(5, 45, first);
+    for (const int threads : {2, 3, 4, 7}) {
+      SCOPED_TRACE(threads);
+      SetUpRuntime(threads);
+      KvBuffer buffer = model.NewBuffer(46);
+      EXPECT_TRUE(testing::BitwiseEqual(model.PrefillAllLogits(ids, 0, buffer), prefilled));
+      EXPECT_TRUE(testing::BitwiseEqual(model.Decode(5, 45, buffer), decoded));
+      EXPECT_TRUE(buffer.EqualBits(first, 0, 46));
+    }
+  }
+}
+
 TEST(KernelModelTest, EveryCutAndEveryDecodeStepGivesTheSameBits) {
-  SetUpRuntime(2);
+  SetUpRuntime(testing::Threads());
   if (Best() == nullptr) GTEST_SKIP() << "this CPU runs torch's kernels only";
   for (const char* name : {"tiny-gpt2", "tiny-llama", "tiny-llama-bf16", "tiny-llama-int8"}) {
     LanguageModel model(testing::TinyModel(name), {.block_tokens = 16});

@@ -20,7 +20,7 @@ using testing::TinyModel;
 
 class LanguageModelTest : public ::testing::TestWithParam<const char*> {
  protected:
-  LanguageModelTest() { SetUpRuntime(2); }
+  LanguageModelTest() { SetUpRuntime(testing::Threads()); }
 
   static Tokens Ids(int count) {
     Tokens ids(static_cast<std::size_t>(count));
@@ -119,7 +119,7 @@ TEST_P(LanguageModelTest, AnIdOutsideTheVocabularyIsRefused) {
 }
 
 TEST(DeviceTest, ADeviceThatIsNotThereOrUnknownIsNamed) {
-  SetUpRuntime(2);
+  SetUpRuntime(testing::Threads());
   std::string message;
   for (const char* device : {"cuda:99", "tpu", "cuda:", "cuda:x", "cuda:-1", "", "cud"}) {
     KVR_EXPECT_ERROR(LanguageModel(TinyModel("tiny-gpt2"), {.device = device}), kInvalidInput,
@@ -130,7 +130,7 @@ TEST(DeviceTest, ADeviceThatIsNotThereOrUnknownIsNamed) {
 }
 
 TEST(EncoderTest, EmbeddingsHaveUnitLengthAndDependOnTheText) {
-  SetUpRuntime(2);
+  SetUpRuntime(testing::Threads());
   Encoder encoder(TinyModel("tiny-bert"));
   const std::vector<float> a = encoder.Embed(Tokens{2, 10, 11, 3}), b = encoder.Embed(Tokens{2, 3});
   double norm = 0;

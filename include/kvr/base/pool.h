@@ -7,6 +7,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -48,12 +49,17 @@ class Pool {
   // other members of that same job.
   struct alignas(64) Share {
     std::atomic<std::uint64_t> left = 0;  // job << 32 | first << 16 | last
+    std::atomic<int> cpu = -1;            // where the thread began its last job
+    std::atomic<bool> at_work = false;
+    std::chrono::steady_clock::time_point next_look;  // the thread's own
   };
   static constexpr int kMostThreads = 1024;
 
   void Run(int threads, int count, int least, Call call, const void* work);
   void Start(int threads);
   void Loop(std::uint32_t me);
+  void KeepApart(std::uint32_t me);
+  void FetchTheLast(std::uint32_t sharers);
   void Help(std::uint32_t job, std::uint32_t me);
   bool Take(std::uint32_t job, Share& share, bool own, std::uint32_t* first, std::uint32_t* last);
 

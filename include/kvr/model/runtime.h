@@ -6,9 +6,9 @@
 
 namespace kvr::model {
 
-// Sets libtorch up: `threads` (0: the machine's physical cores), no dynamic MKL threads, no JIT
-// profiling or fusion, so that the same piece always runs the same instructions. Call once, before
-// any model is loaded.
+// Sets libtorch up: `threads` (0: the physical cores that this process may use, see base/cores.h; a
+// warning if more than those), no dynamic MKL threads, no JIT profiling or fusion, so that the same
+// piece always runs the same instructions. Call once, before any model is loaded.
 void SetUpRuntime(int threads);
 
 struct Runtime {
