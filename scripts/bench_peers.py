@@ -13,12 +13,16 @@ every case is run by every program, in an order that turns with the round. Each 
 same shape that is not measured; what is recycled has another suffix of new tokens each time, so that
 none has been seen. Nothing is left out: a program that can't run is named with its reason.
 
+With --busy the cases are other ones: 417 tokens and 24 behind them, quiet and beside that many
+processes which do nothing but compute, and what share of its own quiet speed each program keeps.
+
 Needs what scripts/requirements-peers.txt lists, in an environment of its own; llama.cpp is optional.
 Its binding runs with its defaults, flash attention off.
 
 examples:
   .venv-peers/bin/python scripts/bench_peers.py --out results/peers
   .venv-peers/bin/python scripts/bench_peers.py smollm2 --rounds 3 --programs kvr,transformers
+  .venv-peers/bin/python scripts/bench_peers.py smollm2 --busy 1,2,4 --out results/peers-busy
   .venv-peers/bin/python scripts/bench_peers.py --render results/peers/peers.json
 
 Writes peers.json, with every sample, and peers.md, the tables; the tables also go to stdout.
@@ -26,6 +30,7 @@ exit codes: 0 done; 2 bad usage; 3 a model is missing; 4 something else is
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import multiprocessing
@@ -98,7 +103,7 @@ class Kvr:
 
     def run(self, case: dict) -> dict:
         # Its caches lie where the program's do: on the disk that holds the working folder.
-        case = {key: value for key, value in case.items() if key != "other_tokens"}
+        case = {key: value for key, value in case.items() if key not in ("other_tokens", "loops")}
         with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
             done = subprocess.run(
                 [*self.command, "--cache", folder], input=json.dumps([case]), text=True,
@@ -513,6 +518,28 @@ def language_cases(model: Model, ids: list[int], turn: int) -> dict[str, dict]:
     }
 
 
+def busy_cases(ids: list[int], loops: list[int]) -> dict[str, dict]:
+    """One tells both speeds: the first token's time, and the time of each further one."""
+    return {
+        f"beside {count}": {
+            "what": "decode", "tokens": ids[:417], "new_tokens": 25, "loops": count,
+        }
+        for count in [0, *loops]
+    }
+
+
+@contextlib.contextmanager
+def busy_loops(count: int):
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+        for loop in loops:
+            loop.wait()
+
+
 def take_turns(programs: dict, cases_of, rounds: int, title: str, skipped: list[dict]) -> dict:
     """{program: {case: [one result a round]}}. A program that fails is left out from there on."""
     samples = {name: {} for name in programs}
@@ -525,7 +552,8 @@ def take_turns(programs: dict, cases_of, rounds: int, title: str, skipped: list[
                 say(f"{title}: round {turn + 1} of {rounds}, {case_name}, {name}")
                 time.sleep(PAUSE_S)
                 try:
-                    result = programs[name].run(case)
+                    with busy_loops(case.get("loops", 0)):
+                        result = programs[name].run(case)
                 except RuntimeError as error:
                     say(f"{title}: FAILED: {name}: {error}")
                     skipped.append({"model": title, "program": name, "reason": str(error)})
@@ -571,8 +599,10 @@ def measure_language(name: str, args, skipped: list[dict]) -> dict:
         programs = start(makers, args.programs, skipped, model.title)
         ids = real_tokens(archives["fp32"], model.cached + model.suffix * 2 * args.rounds)
         samples = take_turns(
-            programs, lambda turn: language_cases(model, ids, turn), args.rounds, model.title,
-            skipped,
+            programs,
+            lambda turn: busy_cases(ids, args.busy) if args.busy
+            else language_cases(model, ids, turn),
+            args.rounds, model.title, skipped,
         )
         for program in programs.values():
             if isinstance(program, Remote):
@@ -647,6 +677,32 @@ def ratios(found: dict, ours: dict, against: str) -> list[str]:
     return [against, *(spread(pairs(*column), 2) for column in columns)]
 
 
+def busy_row(found: dict, loops: list[int], speed) -> list[str]:
+    """The quiet speed, and what share of it is left beside each number of loops, of each round."""
+    quiet = [speed(result) for result in found["beside 0"]]
+    return [spread(quiet)] + [
+        spread([speed(r) / q for r, q in zip(found[f"beside {count}"], quiet)], 2) for count in loops
+    ]
+
+
+def render_busy(samples: dict, loops: list[int], threads: int) -> str:
+    # As in `kvr bench --busy`; the loops of this script know no more of cores than it does.
+    fair = [f"{min(1, os.cpu_count() / (threads + count)):.2f}" for count in loops]
+    out = ""
+    for title, speed in [
+        ("Prefill of 417 tokens", lambda r: 417e3 / r["ttft"]),
+        ("Decoding of 24 tokens behind them", lambda r: 1e3 / r["decode"]),
+    ]:
+        rows = [
+            [name, *busy_row(found, loops, speed)]
+            for name, found in samples.items()
+            if len(found) > len(loops)
+        ]
+        head = [f"{title}", "quiet, tok/s", *(f"share left beside {count}" for count in loops)]
+        out += table(head, [*rows, ["fair share", "", *fair]]) + "\n"
+    return out
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
     return "\n".join(lines) + "\n"
@@ -673,6 +729,9 @@ def render(result: dict) -> str:
                 times = [r["embed"] for r in found["embed"]]
                 rows.append([name, spread(times, 2), spread(pairs, 2), f"{cosine:.6f}"])
             out += table(["program", "text to embedding, ms", "over kvr's", "cosine with kvr's"], rows)
+            continue
+        if result.get("busy"):
+            out += render_busy(samples, result["busy"], result["threads"])
             continue
         where = f"{model['cached']} + {model['suffix']}"
         head = [
@@ -734,16 +793,22 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every program (all)")
     parser.add_argument("--programs", type=lambda s: s.split(","), help="only these, by name")
+    parser.add_argument(
+        "--busy", type=lambda s: [int(count) for count in s.split(",")],
+        help="beside this many busy processes each: 1,2,4",
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "results/peers", help="folder to write")
     parser.add_argument("--render", type=Path, help="print the tables of an earlier peers.json")
     args = parser.parse_args()
     if args.render:
         print(render(json.loads(args.render.read_text())), end="")
         return 0
-    models = args.models or names
+    models = args.models or (list(MODELS) if args.busy else names)
     for name in models:
         if name not in names:
             parser.error(f"model: found {name}, expected some of {', '.join(names)}")
+    if args.busy and (min(args.busy) < 1 or "minilm" in models):
+        parser.error("--busy: expected counts of 1 or more, and language models")
     if args.rounds < 1:
         parser.error("--rounds: expected 1 or more")
     if missing := what_is_missing(models, args.programs):
@@ -755,8 +820,8 @@ def main() -> int:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["HF_HUB_OFFLINE"] = "1"
     result = {
-        "environment": environment(), "rounds": args.rounds, "threads": args.threads, "models": [],
-        "skipped": [],
+        "environment": environment(), "rounds": args.rounds, "threads": args.threads, "busy": args.busy,
+        "models": [], "skipped": [],
     }
     for name in models:
         try:
