@@ -2,14 +2,15 @@
 // the others, done with theirs, take at the back: a thread that the system has taken off its core
 // delays what it has begun and no more, and the caller waits for nothing else. Threads spin for a
 // moment and then sleep, since a core that nobody spins on is where the system lets a delayed
-// thread go on.
+// thread go on. On Linux they also see to it that two of them don't share a core while another
+// process has one to itself, and that the last one is not kept from a core while its caller's
+// idles.
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
