@@ -263,8 +263,13 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
       venv) setup_venv ;;
       build) setup_build release ;;
       models) setup_models ;;
+      -h | --help)
+        sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+        trap - EXIT
+        exit 0
+        ;;
       *)
-        sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+        say "no such step: $name; see scripts/setup.sh --help"
         trap - EXIT
         exit 2
         ;;
