@@ -380,6 +380,13 @@ Cell CellFromJson(const Json& json, const std::string& where) {
 
 Run ReadRun(const std::filesystem::path& folder) {
   const std::filesystem::path description = folder / "run.json";
+  if (std::filesystem::is_directory(folder) && !std::filesystem::exists(description)) {
+    const std::filesystem::path latest = folder / "latest";
+    throw NotFound(folder.string() + " is no run's folder: it has no run.json" +
+                   (std::filesystem::exists(latest / "run.json")
+                        ? "; its last run is " + latest.string()
+                        : std::string("; kvr sweep says where it wrote")));
+  }
   const std::string description_text = ReadFile(description);
   Json json;
   try {

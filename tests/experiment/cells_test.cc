@@ -48,6 +48,25 @@ TEST(CellsTest, WhatSchema2AddsSurvivesWritingAndReading) {
   EXPECT_FALSE(read.is_null());
 }
 
+TEST(CellsTest, AFolderOfRunsIsAnsweredWithItsLastOne) {
+  const testing::TempFolder folder;
+  const auto answer = [&] {
+    try {
+      (void)ReadRun(folder.path());
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), Error::Kind::kNotFound);
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_NE(answer().find("has no run.json; kvr sweep says"), std::string::npos) << answer();
+  fs::create_directory(folder.path() / "latest");
+  std::ofstream(folder.path() / "latest/run.json") << "{}";
+  EXPECT_NE(answer().find("its last run is " + (folder.path() / "latest").string()),
+            std::string::npos)
+      << answer();
+}
+
 TEST(CellsTest, ANullVariantIsARecycledCellWithoutAPolicy) {
   Cell cell = FullCell();
   cell.policy = "off";
