@@ -2,7 +2,7 @@
 # Sets up as quickstart.sh does, then runs every check; ctest comes last, so that its summary ends
 # the output. A check that fails doesn't stop the others, but the exit status tells.
 #
-#   scripts/test.sh                      all: about 25 minutes on two cores, from nothing
+#   scripts/test.sh                      all: about 30 minutes on two cores, from nothing
 #   KVR_TEST_QUICK=1 scripts/test.sh     without sanitizers, coverage and clang-tidy
 #   scripts/test.sh -R Tokenizer         further arguments go to the last ctest
 #
