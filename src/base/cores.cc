@@ -16,23 +16,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Of the system, and of those that the process may run on.
+struct Counted {
+  std::size_t all = 0, allowed = 0;
+};
+
 // Hyper-threads of one core share its arithmetic units.
-std::size_t CountCores(const fs::path& root, const std::set<int>& cpus, bool all) {
+Counted CountCores(const fs::path& root, const std::set<int>& cpus) {
   std::ifstream file(root / "proc/cpuinfo");
-  std::set<std::pair<std::string, std::string>> cores;
+  std::set<std::pair<std::string, std::string>> all, allowed;
   std::string package;
-  bool counts = all;
+  int cpu = -1;
   for (std::string line; std::getline(file, line);) {
     const auto begins = [&](const char* key) { return line.rfind(key, 0) == 0; };
-    if (begins("processor") && !all) {
-      int cpu = -1;
-      std::istringstream(line.substr(line.find(':') + 1)) >> cpu;
-      counts = cpus.contains(cpu);
-    }
+    if (begins("processor")) std::istringstream(line.substr(line.find(':') + 1)) >> cpu;
     if (begins("physical id")) package = line;
-    if (begins("core id") && counts) cores.emplace(package, line);
+    if (!begins("core id")) continue;
+    all.emplace(package, line);
+    if (cpus.contains(cpu)) allowed.emplace(package, line);
   }
-  return cores.size();
+  return {.all = all.size(), .allowed = allowed.size()};
 }
 
 std::optional<double> Quotient(std::istream&& in) {
@@ -84,12 +87,11 @@ std::optional<double> CpuQuota(const fs::path& root) {
 }
 
 Cores UsableCores(const fs::path& root, const std::set<int>& cpus) {
-  Cores cores{.usable = static_cast<int>(CountCores(root, cpus, false)), .limit = "physical cores"};
+  const Counted counted = CountCores(root, cpus);
+  Cores cores{.usable = static_cast<int>(counted.allowed), .limit = "physical cores"};
   const auto allowed = static_cast<int>(cpus.size());
   if (cores.usable == 0 || cores.usable > allowed) cores.usable = std::max(1, allowed);
-  if (static_cast<std::size_t>(cores.usable) < CountCores(root, cpus, true)) {
-    cores.limit = "CPU affinity";
-  }
+  if (static_cast<std::size_t>(cores.usable) < counted.all) cores.limit = "CPU affinity";
   if (const std::optional<double> quota = CpuQuota(root); quota && *quota < cores.usable) {
     cores = {.usable = std::max(1, static_cast<int>(*quota)), .limit = "cgroup quota"};
   }

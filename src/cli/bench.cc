@@ -51,14 +51,18 @@ std::string Range(const Json& numbers) {
   return Fixed(*least, 1) + " to " + Fixed(*greatest, 1);
 }
 
+// Model and machine: what every table of this command begins with.
+std::string Heading(const Json& result) {
+  const Json &model = result["model"], &environment = result["environment"];
+  return model["name"].get<std::string>() + ", " + model["precision"].get<std::string>() + ", " +
+         environment["cpu_model"].get<std::string>() + ", " +
+         environment["instruction_set"].get<std::string>() + ", " + environment["threads"].dump() +
+         " threads";
+}
+
 void Print(const Json& result) {
   const Json& limits = result["limits"];
-  std::cout << result["model"]["name"].get<std::string>() << ", "
-            << result["model"]["precision"].get<std::string>() << ", "
-            << result["environment"]["cpu_model"].get<std::string>() << ", "
-            << result["environment"]["instruction_set"].get<std::string>() << ", "
-            << result["environment"]["threads"] << " threads; medians of " << result["repetitions"]
-            << "\n"
+  std::cout << Heading(result) << "; medians of " << result["repetitions"] << "\n"
             << "limits: read " << Range(limits["read_gb_per_s"]) << " GB/s, copy "
             << Range(limits["copy_gb_per_s"])
             << " GB/s (read + write), measured beside the phases that they bound;\n"
@@ -82,12 +86,8 @@ void Print(const Json& result) {
 }
 
 void PrintBusy(const Json& result) {
-  std::cout << result["model"]["name"].get<std::string>() << ", "
-            << result["model"]["precision"].get<std::string>() << ", "
-            << result["environment"]["cpu_model"].get<std::string>() << ", "
-            << result["environment"]["instruction_set"].get<std::string>() << ", "
-            << result["environment"]["threads"] << " threads on " << result["cores"]
-            << " cores; medians of " << result["repetitions"] << "\n\n";
+  std::cout << Heading(result) << " on " << result["cores"] << " cores; medians of "
+            << result["repetitions"] << "\n\n";
   std::vector<std::vector<std::string>> rows = {
       {"phase", "what", "beside", "quiet", "measured", "unit", "share", "fair", "of fair"}};
   for (const Json& row : result["rows"]) {

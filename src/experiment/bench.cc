@@ -27,11 +27,12 @@ class Bench {
       : generator_(generator), options_(options), info_(generator.info()) {}
 
   Json Run() {
-    const model::LanguageModel& model = generator_.language_model();
-    for (const auto& [out, in] : model.layer_shapes()) {
+    const model::LanguageModel& network = generator_.language_model();
+    for (const auto& [out, in] : network.layer_shapes()) {
       layer_parameters_ += static_cast<double>(out * in);
     }
-    head_parameters_ = static_cast<double>(model.head_shape().first * model.head_shape().second);
+    head_parameters_ =
+        static_cast<double>(network.head_shape().first * network.head_shape().second);
     layer_parameters_ *= info_.layers;
 
     bytes_per_weight_ = info_.precision == "fp32" ? 4 : info_.precision == "bf16" ? 2 : 1.25;
@@ -51,15 +52,11 @@ class Bench {
     Load();  // last: a second model
     Json gemm = Json::object();
     for (const auto& [rows, rate] : gemm_rates_) gemm[std::to_string(rows)] = rate / 1e9;
+    Json model = DescribeModel(generator_);
+    model["device"] = network.device_description();
+    model["parameters"] = info_.parameters;
     return {{"environment", DescribeEnvironment()},
-            {"model",
-             {{"name", info_.name},
-              {"precision", info_.precision},
-              {"fingerprint", info_.fingerprint},
-              {"device", generator_.language_model().device_description()},
-              {"random_weights", info_.random_weights},
-              {"parameters", info_.parameters},
-              {"block_tokens", generator_.language_model().block_tokens()}}},
+            {"model", model},
             {"limits",
              {{"read_gb_per_s", read_rates_},
               {"copy_gb_per_s", copy_rates_},

@@ -97,14 +97,8 @@ class Bench {
         rows.push_back(Row(figure, loops, cores, found.at(0), found.at(loops)));
       }
     }
-    const model::ArchiveInfo& info = generator_.info();
     return {{"environment", DescribeEnvironment()},
-            {"model",
-             {{"name", info.name},
-              {"precision", info.precision},
-              {"fingerprint", info.fingerprint},
-              {"random_weights", info.random_weights},
-              {"block_tokens", generator_.language_model().block_tokens()}}},
+            {"model", DescribeModel(generator_)},
             {"repetitions", options_.repetitions},
             {"cores", cores},
             {"rows", rows}};

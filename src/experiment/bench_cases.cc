@@ -224,14 +224,8 @@ Json RunBenchCases(engine::Generator& generator, const std::vector<BenchCase>& c
     }
     results.push_back(runner.Run(work));
   }
-  const model::ArchiveInfo& info = generator.info();
   return {{"environment", DescribeEnvironment()},
-          {"model",
-           {{"name", info.name},
-            {"precision", info.precision},
-            {"fingerprint", info.fingerprint},
-            {"random_weights", info.random_weights},
-            {"block_tokens", generator.language_model().block_tokens()}}},
+          {"model", DescribeModel(generator)},
           {"repetitions", options.repetitions},
           {"cases", results}};
 }

@@ -35,6 +35,15 @@ Json DescribeEnvironment() {
           {"build_type", KVR_BUILD_TYPE}};
 }
 
+Json DescribeModel(engine::Generator& generator) {
+  const model::ArchiveInfo& info = generator.info();
+  return {{"name", info.name},
+          {"precision", info.precision},
+          {"fingerprint", info.fingerprint},
+          {"random_weights", info.random_weights},
+          {"block_tokens", generator.language_model().block_tokens()}};
+}
+
 LoadMeter::Counters LoadMeter::Now() {
   // "cpu" and ticks since the start: user, nice, system, idle, iowait, irq, softirq, steal.
   std::ifstream stat("/proc/stat");

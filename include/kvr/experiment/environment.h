@@ -5,12 +5,16 @@
 
 #include "kvr/base/clock.h"
 #include "kvr/base/json.h"
+#include "kvr/engine/generator.h"
 
 namespace kvr::experiment {
 
 // cpu_model, instruction_set, threads, libtorch_version, host, kernel, memory_bytes, load_average,
 // commit, version, build_type. REQUIRES: model::SetUpRuntime was called.
 [[nodiscard]] Json DescribeEnvironment();
+
+// name, precision, fingerprint, random_weights, block_tokens of the language model.
+[[nodiscard]] Json DescribeModel(engine::Generator& generator);
 
 // What else the machine did while something was measured. Starts when built.
 class LoadMeter {
