@@ -45,23 +45,17 @@ check_prompts() {
     --tokenizer smollm2=models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --block 128
 }
 
-# The unit tests of build/PRESET, as a process for each core and not for each test: under a
-# sanitizer libtorch takes a second to start, and the report's 400 simulated runs take minutes.
+# The unit tests of build/PRESET, as a few processes for each layer and not one for each test: under
+# a sanitizer libtorch takes a second to start, and the report's simulated runs take minutes.
 # Threads that wait don't spin, being more than cores.
 unit_tests() {
-  local folder=build/$1 shards i status=0 pids=()
-  shards=$(jobs_at_once)
+  local folder=build/$1 shards=4 program shard
   ctest --test-dir "$folder" --output-on-failure --no-tests=error -R '^make_tiny_models$' || return 1
-  for ((i = 0; i < shards; ++i)); do
-    OMP_WAIT_POLICY=passive KVR_SIMULATIONS=40 GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i GTEST_BRIEF=1 \
-      "$folder/kvr_tests" >"$folder/shard-$i.log" 2>&1 &
-    pids+=($!)
-  done
-  for i in "${!pids[@]}"; do
-    wait "${pids[i]}" || status=1
-    cat "$folder/shard-$i.log"
-  done
-  return "$status"
+  export OMP_WAIT_POLICY=passive KVR_SIMULATIONS=40 GTEST_TOTAL_SHARDS=$shards GTEST_BRIEF=1
+  for program in "$folder"/tests/kvr_*_tests; do
+    for ((shard = 0; shard < shards; ++shard)); do echo "$program" "$shard"; done
+  done | xargs -P "$(jobs_at_once)" -L 1 bash -c \
+    'GTEST_SHARD_INDEX=$1 "$0" >"$0-$1.log" 2>&1; status=$?; cat "$0-$1.log"; exit "$status"'
 }
 
 check_sanitizers() {
