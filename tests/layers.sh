@@ -50,4 +50,14 @@ for layer in base text cache record report; do
     status=1
   fi
 done
+
+# Of two libraries with a FLAGS_minloglevel the one with the larger must come first
+# (src/engine/CMakeLists.txt).
+for program in "$tests"/../kvr "$tests"/kvr_*_tests; do
+  first=$(readelf -d "$program" | grep -m1 -o 'libsentencepiece\|libc10\|libtorch_cpu' || true)
+  if [[ $first == lib[ct]* ]] && readelf -d "$program" | grep -q libsentencepiece; then
+    echo "$program links libtorch before libsentencepiece"
+    status=1
+  fi
+done
 exit "$status"
