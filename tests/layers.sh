@@ -9,8 +9,9 @@ shift 2
 declare -A may=(
   [base]="" [text]="base" [cache]="base" [model]="base"
   [engine]="base text cache model"
-  [experiment]="base text cache model engine"
-  [cli]="base text cache model engine experiment"
+  [record]="base" [report]="base record"
+  [experiment]="base text cache model engine record"
+  [cli]="base text cache model engine experiment record report"
 )
 status=0
 if (($# != ${#may[@]})); then

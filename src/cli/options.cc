@@ -15,7 +15,7 @@
 #include "kvr/base/file.h"
 #include "kvr/base/interrupt.h"
 #include "kvr/model/runtime.h"
-#include "kvr/text/utf8.h"
+#include "kvr/base/utf8.h"
 
 namespace kvr::cli {
 
@@ -98,7 +98,7 @@ std::string ReadStdin() {
 }
 
 std::string Sanitize(std::string_view text, const std::string& where) {
-  text::Sanitized sanitized = text::SanitizeUtf8(text);
+  Sanitized sanitized = SanitizeUtf8(text);
   if (sanitized.replaced > 0) {
     spdlog::warn("{}: {} byte sequences are not UTF-8 and were replaced by U+FFFD", where,
                  sanitized.replaced);

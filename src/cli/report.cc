@@ -1,10 +1,10 @@
-#include "kvr/experiment/report.h"
+#include "kvr/report/report.h"
 
 #include <iostream>
 
 #include "commands.h"
 #include "kvr/base/error.h"
-#include "kvr/experiment/cells.h"
+#include "kvr/record/cells.h"
 
 namespace kvr::cli {
 
@@ -29,17 +29,17 @@ void AddReport(CLI::App& app) {
       "  kvr report results/paper/latest --table paper\n"
       "  kvr report results/paper/latest --format markdown > table.md");
   command->callback([options] {
-    const experiment::Format format =
-        experiment::FormatFromString(options->format.empty() ? "table" : options->format);
-    std::vector<experiment::Run> runs;
-    for (const std::string& folder : options->runs) runs.push_back(experiment::ReadRun(folder));
-    const experiment::Report report = experiment::BuildReport(runs);
+    const report::Format format =
+        report::FormatFromString(options->format.empty() ? "table" : options->format);
+    std::vector<record::Run> runs;
+    for (const std::string& folder : options->runs) runs.push_back(record::ReadRun(folder));
+    const report::Report report = report::BuildReport(runs);
     if (!options->table.empty()) {
-      std::cout << experiment::Render(experiment::FindTable(report, options->table), format);
+      std::cout << report::Render(report::FindTable(report, options->table), format);
     } else if (options->all || !options->format.empty()) {
-      std::cout << experiment::Render(report, format);
+      std::cout << report::Render(report, format);
     } else {
-      std::cout << experiment::RenderScreen(report);
+      std::cout << report::RenderScreen(report);
     }
     if (!report.alarms.empty()) {
       std::cout.flush();

@@ -120,7 +120,7 @@ class Runner {
     }
     if (generations.size() == 2) {
       // Arms() puts the baseline first.
-      result["fidelity"] = experiment::ToJson(experiment::MeasureFidelity(
+      result["fidelity"] = record::ToJson(experiment::MeasureFidelity(
           generator_, requests[1], generations[0], generations[1], /*semantic=*/true));
     }
     if (!options_.json) PrintTable(line, result, batch);

@@ -8,7 +8,7 @@
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
-#include "kvr/experiment/run_folder.h"
+#include "kvr/record/run_folder.h"
 
 namespace kvr::cli {
 
@@ -94,14 +94,14 @@ fs::path ChooseFolder(const Options& options, const experiment::Config& config) 
   std::string time = UtcTimestamp(UnixSeconds());
   std::erase(time, ':');
   std::erase(time, '-');
-  return experiment::MakeNewFolder(base, time);
+  return record::MakeNewFolder(base, time);
 }
 
 void Run(const Options& options) {
   const experiment::Config config = experiment::ReadConfig(options.config, options.settings);
   experiment::CheckArchives(config);
   if (options.dry_run) {
-    if (!options.out.empty() && !options.resume) experiment::CheckFree(options.out);
+    if (!options.out.empty() && !options.resume) record::CheckFree(options.out);
     const std::int64_t cells =
         experiment::CellsPerModel(config) * static_cast<std::int64_t>(config.models.size());
     std::cout << config.name << ": " << config.models.size() << " models, "

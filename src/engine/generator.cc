@@ -7,7 +7,7 @@
 #include "kvr/base/error.h"
 #include "kvr/base/interrupt.h"
 #include "kvr/model/runtime.h"
-#include "kvr/text/utf8.h"
+#include "kvr/base/utf8.h"
 
 namespace kvr::engine {
 
@@ -114,7 +114,7 @@ Generator::Embedding Generator::Embed(std::string_view text) {
 }
 
 std::string Generator::Text(const Tokens& tokens) const {
-  return text::SanitizeUtf8(tokenizer_.Decode(tokens, /*skip_special=*/true)).text;
+  return SanitizeUtf8(tokenizer_.Decode(tokens, /*skip_special=*/true)).text;
 }
 
 void Generator::Reserve(std::size_t tokens) {

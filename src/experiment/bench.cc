@@ -14,7 +14,7 @@
 #include "kvr/base/file.h"
 #include "kvr/base/interrupt.h"
 #include "kvr/experiment/environment.h"
-#include "kvr/experiment/statistics.h"
+#include "kvr/record/statistics.h"
 #include "kvr/model/runtime.h"
 
 namespace kvr::experiment {
@@ -101,7 +101,7 @@ class Bench {
       ThrowIfInterrupted();
       samples.push_back(work());
     }
-    return Median(samples).value_or(0);
+    return record::Median(samples).value_or(0);
   }
 
   // Of a phase that memory bounds: the bandwidth is measured after each run, since on shared
@@ -116,8 +116,8 @@ class Bench {
       copy.push_back(copy_rate_);
       return sample;
     });
-    read_rate_ = Median(read).value_or(read_rate_);
-    copy_rate_ = Median(copy).value_or(copy_rate_);
+    read_rate_ = record::Median(read).value_or(read_rate_);
+    copy_rate_ = record::Median(copy).value_or(copy_rate_);
     return ms;
   }
 
@@ -171,7 +171,7 @@ class Bench {
                        .device = generator_.language_model().device()});
       return watch.ElapsedMs();
     });
-    Row("model load", "archive to ready", load_ms, Median(read_ms), "ms", false);
+    Row("model load", "archive to ready", load_ms, record::Median(read_ms), "ms", false);
   }
 
   void Prefill() {
@@ -261,7 +261,7 @@ class Bench {
         deepest_ttft_ms_ = ms;
         Row("speedup",
             "faster baseline over recycled, " + std::to_string(last.reuse_depth) + " + 32",
-            Median(speedups).value_or(0), std::nullopt, "x", true);
+            record::Median(speedups).value_or(0), std::nullopt, "x", true);
       }
     }
     Overhead(tokens);

@@ -16,7 +16,7 @@
 #include "kvr/base/error.h"
 #include "kvr/base/interrupt.h"
 #include "kvr/experiment/environment.h"
-#include "kvr/experiment/statistics.h"
+#include "kvr/record/statistics.h"
 #include "kvr/model/runtime.h"
 
 namespace kvr::experiment {
@@ -118,9 +118,9 @@ class Bench {
             {"what", figure.what},
             {"unit", figure.unit},
             {"loops", loops},
-            {"quiet", Median(quiet).value_or(0)},
-            {"measured", Median(measured).value_or(0)},
-            {"share", Median(shares).value_or(0)},
+            {"quiet", record::Median(quiet).value_or(0)},
+            {"measured", record::Median(measured).value_or(0)},
+            {"share", record::Median(shares).value_or(0)},
             {"shares", shares},
             {"fair_share", FairShare(model::DescribeRuntime().threads, loops, cores)}};
   }

@@ -12,7 +12,7 @@
 
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
-#include "kvr/text/utf8.h"
+#include "kvr/base/utf8.h"
 
 namespace kvr::experiment {
 
@@ -197,7 +197,7 @@ std::vector<std::pair<std::string, Json>> PromptObjects(const Json& value, const
                        ", expected a JSONL file's path or a list of objects");
   }
   const std::filesystem::path path = folder / value.get<std::string>();
-  const text::Sanitized sanitized = text::SanitizeUtf8(ReadFile(path));
+  const Sanitized sanitized = SanitizeUtf8(ReadFile(path));
   if (sanitized.replaced > 0) {
     spdlog::warn("{}: {} byte sequences are not UTF-8 and were replaced by U+FFFD", path.string(),
                  sanitized.replaced);

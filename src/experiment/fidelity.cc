@@ -42,7 +42,7 @@ std::vector<std::string> Words(std::string_view text) {
 
 // Fills in what rows of logits tell.
 void CompareRows(std::span<const std::vector<float>> expected, const Rows& found,
-                 Fidelity* fidelity) {
+                 record::Fidelity* fidelity) {
   const std::size_t steps = std::min(expected.size(), found.size());
   fidelity->compared_tokens = static_cast<std::int64_t>(steps);
   double kl_sum = 0, kl_max = 0, max_diff = 0;
@@ -99,11 +99,11 @@ std::optional<double> RougeL(std::string_view a, std::string_view b) {
   return 2.0 * static_cast<double>(row[y.size()]) / static_cast<double>(x.size() + y.size());
 }
 
-Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& request,
+record::Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& request,
                          const engine::Generation& baseline, const engine::Generation& recycled,
                          bool semantic) {
   assert(!baseline.tokens.empty() && baseline.logits.size() == baseline.tokens.size());
-  Fidelity fidelity;
+  record::Fidelity fidelity;
   const std::size_t steps = std::min(baseline.tokens.size(),
                                      static_cast<std::size_t>(std::max(1, request.max_new_tokens)));
   const Tokens expected(baseline.tokens.begin(),

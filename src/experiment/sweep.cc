@@ -16,11 +16,11 @@
 #include "kvr/base/hash.h"
 #include "kvr/base/interrupt.h"
 #include "kvr/engine/prompt.h"
-#include "kvr/experiment/cells.h"
+#include "kvr/record/cells.h"
 #include "kvr/experiment/environment.h"
 #include "kvr/experiment/fidelity.h"
-#include "kvr/experiment/run_folder.h"
-#include "kvr/experiment/statistics.h"
+#include "kvr/record/run_folder.h"
+#include "kvr/record/statistics.h"
 #include "kvr/model/runtime.h"
 
 namespace kvr::experiment {
@@ -178,8 +178,8 @@ class Sweep {
     if (options_.resume && folder_.HoldsRun()) {
       TakeUp();
     } else {
-      CheckFree(folder_.path());
-      run_ = {{"schema", kResultsSchema},
+      record::CheckFree(folder_.path());
+      run_ = {{"schema", record::kResultsSchema},
               {"name", config_.name},
               {"config", config_.json},
               {"prompts", PromptNames()},
@@ -199,9 +199,9 @@ class Sweep {
   // Reads what was left, which must be of this config, machine and program.
   void TakeUp() {
     folder_.DropTornLine();
-    before_ = ReadRun(folder_.path());
+    before_ = record::ReadRun(folder_.path());
     const std::string where = folder_.path().string();
-    if (before_.schema != kResultsSchema) {
+    if (before_.schema != record::kResultsSchema) {
       throw Incompatible(where + " was begun by another version of this program; start a new run");
     }
     if (before_.config != config_.json) {
@@ -222,9 +222,9 @@ class Sweep {
       }
     }
     for (const std::string& warning : before_.warnings) spdlog::warn("{}", warning);
-    for (const Cell& cell : before_.cells) {
+    for (const record::Cell& cell : before_.cells) {
       if (!OfThisConfig(cell)) ++before_.stray_cells;
-      finished_.insert(Identity(cell));
+      finished_.insert(record::Identity(cell));
     }
     if (before_.stray_cells > 0) {
       throw Corrupt(folder_.cells().string() + ": " + std::to_string(before_.stray_cells) +
@@ -240,21 +240,21 @@ class Sweep {
     }
   }
 
-  bool OfThisConfig(const Cell& cell) const {
+  bool OfThisConfig(const record::Cell& cell) const {
     const auto model =
-        std::find_if(before_.models.begin(), before_.models.end(), [&](const ModelInfo& info) {
+        std::find_if(before_.models.begin(), before_.models.end(), [&](const record::ModelInfo& info) {
           return info.name == cell.model && info.precision == cell.precision;
         });
     if (model == before_.models.end() || cell.repetition >= config_.repetitions) return false;
     const std::vector<Variant> variants = Variants(config_, model->baseline_schedule == "free");
     return std::any_of(variants.begin(), variants.end(), [&](const Variant& variant) {
-      Cell made;
+      record::Cell made;
       made.model = cell.model;
       made.precision = cell.precision;
       made.prompt_id = cell.prompt_id;
       made.repetition = cell.repetition;
       Describe(variant, &made);
-      return Identity(made) == Identity(cell);
+      return record::Identity(made) == record::Identity(cell);
     });
   }
 
@@ -365,7 +365,7 @@ class Sweep {
     const model::ArchiveInfo& info = generator_->info();
     std::optional<std::string> encoder;
     if (generator_->encoder() != nullptr) encoder = generator_->encoder()->info().fingerprint;
-    for (const ModelInfo& model : before_.models) {
+    for (const record::ModelInfo& model : before_.models) {
       if (model.name != info.name || model.precision != info.precision) continue;
       if (model.encoder_fingerprint != encoder) {
         throw Incompatible(folder_.path().string() +
@@ -427,7 +427,7 @@ class Sweep {
         }
       }
     }
-    free_ = Median(free_ms).value() < 0.98 * Median(block_ms).value();
+    free_ = record::Median(free_ms).value() < 0.98 * record::Median(block_ms).value();
     return {{"schedule", free_ ? "free" : "block"},
             {"free_chunk_tokens", free_piece_},
             {"block_ms", block_ms},
@@ -506,8 +506,8 @@ class Sweep {
       std::vector<Variant> variants = Variants(config_, free_);
       Shuffle(&variants, &random);
       for (const Variant& variant : variants) {
-        const Cell cell = NewCell(prompt, round, variant);
-        if (!finished_.contains(Identity(cell))) RunCell(prompt, round, variant, cell);
+        const record::Cell cell = NewCell(prompt, round, variant);
+        if (!finished_.contains(record::Identity(cell))) RunCell(prompt, round, variant, cell);
       }
     }
   }
@@ -515,7 +515,7 @@ class Sweep {
   bool Samples() const { return config_.sampling.temperature > 0; }
 
   // The variant's part of a new cell's identity.
-  static void Describe(const Variant& variant, Cell* cell) {
+  static void Describe(const Variant& variant, record::Cell* cell) {
     cell->arm = engine::ToString(variant.arm);
     cell->schedule = variant.free ? "free" : "block";
     cell->control = variant.control;
@@ -530,9 +530,9 @@ class Sweep {
   }
 
   // What is known of a cell before it is measured.
-  Cell NewCell(std::size_t prompt, int round, const Variant& variant) const {
+  record::Cell NewCell(std::size_t prompt, int round, const Variant& variant) const {
     const TestPrompt& test = config_.test_prompts[prompt];
-    Cell cell;
+    record::Cell cell;
     cell.model = generator_->info().name;
     cell.precision = generator_->info().precision;
     cell.workload = test.group;
@@ -560,7 +560,7 @@ class Sweep {
                generator_->Generate(MakeRequest(prompt, {.goes_on = true}, round));
   }
 
-  void RunCell(std::size_t prompt, int round, const Variant& variant, Cell cell) {
+  void RunCell(std::size_t prompt, int round, const Variant& variant, record::Cell cell) {
     Progress(cell.prompt_id);
     const engine::Generation& reference = Reference(prompt, round);
     const engine::Request request = MakeRequest(prompt, variant, round);
@@ -589,7 +589,7 @@ class Sweep {
   }
 
   void FillCell(std::size_t prompt, const engine::Request& request,
-                const engine::Generation& generation, Cell* cell) {
+                const engine::Generation& generation, record::Cell* cell) {
     const engine::Timings& timings = generation.timings;
     cell->outcome = engine::ToString(generation.outcome);
     if (generation.limited_by) cell->limited_by = cache::ToString(*generation.limited_by);
@@ -638,9 +638,9 @@ class Sweep {
 
   const Config& config_;
   const SweepOptions& options_;
-  const RunFolder folder_;
+  const record::RunFolder folder_;
   Json run_;
-  struct Run before_;  // what was left to resume
+  record::Run before_;  // what was left to resume
   std::set<std::string> finished_;
   std::int64_t done_ = 0, total_ = 0;
 

@@ -12,7 +12,7 @@
 
 #include "kvr/base/error.h"
 #include "kvr/text/special_tokens.h"
-#include "kvr/text/utf8.h"
+#include "kvr/base/utf8.h"
 
 namespace kvr::text {
 

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kvr/base/error.h"
-#include "kvr/text/utf8.h"
+#include "kvr/base/utf8.h"
 
 namespace kvr::text {
 

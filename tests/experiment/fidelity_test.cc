@@ -10,6 +10,8 @@
 #include "testing.h"
 
 namespace kvr::experiment {
+
+using namespace record;
 namespace {
 
 TEST(KlDivergenceTest, IsZeroForEqualRowsAndShiftInvariant) {

@@ -18,9 +18,9 @@
 #include "kvr/base/clock.h"
 #include "kvr/base/file.h"
 #include "kvr/engine/prompt.h"
-#include "kvr/experiment/cells.h"
+#include "kvr/record/cells.h"
 #include "kvr/experiment/environment.h"
-#include "kvr/experiment/run_folder.h"
+#include "kvr/record/run_folder.h"
 #include "testing.h"
 
 // Counts what is made durable: the program's calls come here in place of the C library's.
@@ -31,6 +31,8 @@ extern "C" int fdatasync(int fd) {
 }
 
 namespace kvr::experiment {
+
+using namespace record;
 namespace {
 
 namespace fs = std::filesystem;
@@ -187,7 +189,7 @@ TEST_F(SweepTest, ARepeatedLineCountsOnce) {
   const std::size_t count = lines.size();
   lines.back() = lines.front();  // one twice, and so one missing
   WriteLines(lines);
-  const struct Run run = ReadRun(folder());
+  const record::Run run = ReadRun(folder());
   EXPECT_EQ(run.cells.size(), count - 1);
   ASSERT_EQ(run.warnings.size(), 1u);
   EXPECT_NE(run.warnings[0].find("1 cells repeat"), std::string::npos) << run.warnings[0];
@@ -204,7 +206,7 @@ TEST_F(SweepTest, StrayCellsAreLeftOutAndNotResumed) {
     std::vector<std::string> lines = good;
     lines.push_back(stray.dump());
     WriteLines(lines);
-    const struct Run run = ReadRun(folder());
+    const record::Run run = ReadRun(folder());
     EXPECT_EQ(run.cells.size(), good.size()) << change;
     EXPECT_EQ(run.warnings.size(), 1u) << change;
   }
@@ -354,7 +356,7 @@ TEST_F(SweepTest, EveryRoundHasABaselineItsControlTheNullVariantAndEachReuse) {
   config_["candidates"] = {1, 5};
   config_["long_prompts"] = 1;
   Sweep();
-  const struct Run run = ReadRun(folder());
+  const record::Run run = ReadRun(folder());
   const ModelInfo& model = run.models.at(0);
   EXPECT_EQ(model.calibration_block_ms.size(), 5u);
   EXPECT_EQ(model.calibration_free_ms.size(), 5u);

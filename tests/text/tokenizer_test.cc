@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kvr/base/error.h"
-#include "kvr/text/utf8.h"
+#include "kvr/base/utf8.h"
 #include "tiny_tokenizer.h"
 
 namespace kvr::text {

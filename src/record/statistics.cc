@@ -1,4 +1,4 @@
-#include "kvr/experiment/statistics.h"
+#include "kvr/record/statistics.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace kvr::experiment {
+namespace kvr::record {
 namespace {
 
 // The continued fraction of the regularized incomplete beta function, by Lentz's method
@@ -205,4 +205,4 @@ std::optional<Equivalence> TestEquivalence(const Estimate& estimate, double marg
   return result;
 }
 
-}  // namespace kvr::experiment
+}  // namespace kvr::record

@@ -13,7 +13,7 @@
 #include "kvr/base/json.h"
 #include "kvr/base/types.h"
 
-namespace kvr::experiment {
+namespace kvr::record {
 
 // Version of run.json and of each line of cells.jsonl.
 inline constexpr int kResultsSchema = 2;
@@ -142,4 +142,4 @@ struct Run {
 // schema.
 [[nodiscard]] Run ReadRun(const std::filesystem::path& folder);
 
-}  // namespace kvr::experiment
+}  // namespace kvr::record

@@ -1,4 +1,4 @@
-#include "kvr/experiment/run_folder.h"
+#include "kvr/record/run_folder.h"
 
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
@@ -10,7 +10,7 @@
 
 #include "kvr/base/error.h"
 
-namespace kvr::experiment {
+namespace kvr::record {
 
 namespace fs = std::filesystem;
 
@@ -123,4 +123,4 @@ fs::path RunFolder::description() const { return path_ / kDescription; }
 fs::path RunFolder::cells() const { return path_ / kCells; }
 fs::path RunFolder::cache() const { return path_ / kCache; }
 
-}  // namespace kvr::experiment
+}  // namespace kvr::record

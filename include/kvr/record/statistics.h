@@ -9,7 +9,7 @@
 #include <span>
 #include <string>
 
-namespace kvr::experiment {
+namespace kvr::record {
 
 // The value below which a share `q` (0 to 1) of the sample lies, between two order statistics by
 // linear interpolation at (n - 1) q: type 7 of Hyndman and Fan, "Sample Quantiles in Statistical
@@ -90,4 +90,4 @@ struct Equivalence {
 // interval excludes a ratio of 1. Else undecided. Nothing without an interval.
 [[nodiscard]] std::optional<Equivalence> TestEquivalence(const Estimate& estimate, double margin);
 
-}  // namespace kvr::experiment
+}  // namespace kvr::record

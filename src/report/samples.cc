@@ -1,10 +1,6 @@
 #include "samples.h"
 
-#include <tuple>
-
-#include "kvr/cache/codec.h"
-
-namespace kvr::experiment::report {
+namespace kvr::report {
 namespace {
 
 // The decoded cells' medians by `time`, if there are enough.
@@ -52,10 +48,11 @@ void SortScope(Scope* scope) {
   std::sort(scope->prompts.begin(), scope->prompts.end(), [](const Prompt& a, const Prompt& b) {
     return std::tuple(a.id.size(), a.id, a.workload) < std::tuple(b.id.size(), b.id, b.workload);
   });
-  std::sort(scope->variants.begin(), scope->variants.end(), [](const Variant& a, const Variant& b) {
-    return std::tuple(a.policy, b.match, CodecRank(a.codec), a.codec, a.candidates) <
-           std::tuple(b.policy, a.match, CodecRank(b.codec), b.codec, b.candidates);
-  });
+  std::sort(scope->variants.begin(), scope->variants.end(),
+            [&](const Variant& a, const Variant& b) {
+              return std::tuple(a.policy, b.match, scope->PlaceOf(a.codec), a.candidates) <
+                     std::tuple(b.policy, a.match, scope->PlaceOf(b.codec), b.candidates);
+            });
 }
 
 // A group that shares a token with the cache after all is no control.
@@ -121,6 +118,14 @@ const Variant& NullVariant() {
 std::string Scope::Title() const { return run->label + ", " + model + " (" + precision + ")"; }
 
 std::string Scope::Schedule() const { return info ? info->baseline_schedule : "block"; }
+
+CodecPlace Scope::PlaceOf(const std::string& codec) const {
+  if (codec == "fp32") return {0, 0, codec};
+  if (info == nullptr) return {2, 0, codec};
+  const auto bytes = info->stored_bytes_per_token.find(codec);
+  if (bytes == info->stored_bytes_per_token.end()) return {2, 0, codec};
+  return {1, -bytes->second, codec};
+}
 
 std::vector<Variant> Scope::NullAndVariants() const {
   std::vector<Variant> all = variants;
@@ -249,12 +254,6 @@ std::set<std::int64_t> MarksOf(const Scope& scope) {
   return marks;
 }
 
-std::size_t CodecRank(const std::string& codec) {
-  const auto found = std::find_if(cache::kCodecs.begin(), cache::kCodecs.end(),
-                                  [&](cache::Codec c) { return codec == cache::ToString(c); });
-  return static_cast<std::size_t>(found - cache::kCodecs.begin());
-}
-
 std::vector<Scope> ScopesOf(std::span<const Run> runs) {
   std::vector<Scope> scopes;
   for (const Run& run : runs) {
@@ -313,8 +312,8 @@ std::vector<const Prompt*> Controls(const Scope& scope) {
 }
 
 const Variant* PapersVariant(const Scope& scope) {
-  const auto distance = [](const Variant& v) {
-    return std::tuple(v.policy != "embedding", v.match != "whole", CodecRank(v.codec),
+  const auto distance = [&](const Variant& v) {
+    return std::tuple(v.policy != "embedding", v.match != "whole", scope.PlaceOf(v.codec),
                       v.candidates.value_or(5));
   };
   const auto nearest = std::min_element(
@@ -323,4 +322,4 @@ const Variant* PapersVariant(const Scope& scope) {
   return nearest == scope.variants.end() ? nullptr : &*nearest;
 }
 
-}  // namespace kvr::experiment::report
+}  // namespace kvr::report

@@ -11,9 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "kvr/experiment/report.h"
+#include "kvr/report/report.h"
 
-namespace kvr::experiment {
+namespace kvr::report {
+
+using namespace record;
 namespace {
 
 class Noise {
@@ -133,7 +135,7 @@ TEST(Simulation, IntervalsCoverAndVerdictsKeepTheirLevel) {
         Noise noise(static_cast<std::uint64_t>(i) * 1000 + static_cast<std::uint64_t>(prompts),
                     heavy);
         const Simulated speed = Simulate(prompts, false, 1, &noise);
-        const std::vector<experiment::Run> both = {speed.run,
+        const std::vector<record::Run> both = {speed.run,
                                                    Simulate(prompts, true, 1.03, &noise).run};
         const Report report = BuildReport(both);
         const Json gain =
@@ -162,4 +164,4 @@ TEST(Simulation, IntervalsCoverAndVerdictsKeepTheirLevel) {
 }
 
 }  // namespace
-}  // namespace kvr::experiment
+}  // namespace kvr::report

@@ -1,4 +1,4 @@
-#include "kvr/experiment/report.h"
+#include "kvr/report/report.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -11,7 +11,9 @@
 
 #include "kvr/base/error.h"
 
-namespace kvr::experiment {
+namespace kvr::report {
+
+using namespace record;
 namespace {
 
 namespace fs = std::filesystem;
@@ -100,7 +102,7 @@ Json Description() {
 
 class ReportTest : public ::testing::Test {
  protected:
-  using Run = experiment::Run;  // not testing::Test::Run
+  using Run = record::Run;  // not testing::Test::Run
 
   ReportTest() {
     std::string pattern = (fs::temp_directory_path() / "kvr_report_XXXXXX").string();
@@ -1164,4 +1166,4 @@ TEST_F(ReportTest, AMissingOrBrokenDescriptionIsNamed) {
 }
 
 }  // namespace
-}  // namespace kvr::experiment
+}  // namespace kvr::report

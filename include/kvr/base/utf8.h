@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace kvr::text {
+namespace kvr {
 
 struct Sanitized {
   std::string text;
@@ -22,4 +22,4 @@ struct Sanitized {
 // still complete: 0 to 3.
 [[nodiscard]] std::size_t UnfinishedTail(std::string_view bytes);
 
-}  // namespace kvr::text
+}  // namespace kvr

@@ -1,9 +1,9 @@
-#include "kvr/text/utf8.h"
+#include "kvr/base/utf8.h"
 
 #include <algorithm>
 #include <cstdint>
 
-namespace kvr::text {
+namespace kvr {
 
 namespace {
 
@@ -66,4 +66,4 @@ std::size_t UnfinishedTail(std::string_view bytes) {
   return 0;
 }
 
-}  // namespace kvr::text
+}  // namespace kvr

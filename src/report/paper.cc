@@ -1,7 +1,7 @@
 // The paper's own table, and totals by number of new tokens.
 #include "values.h"
 
-namespace kvr::experiment::report {
+namespace kvr::report {
 
 Table PaperTable(const std::vector<Scope>& scopes) {
   Builder table(
@@ -68,4 +68,4 @@ Table MarkTable(const std::vector<Scope>& scopes) {
   return table.Finish();
 }
 
-}  // namespace kvr::experiment::report
+}  // namespace kvr::report

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "kvr/base/json.h"
-#include "kvr/experiment/cells.h"
+#include "kvr/record/cells.h"
 
-namespace kvr::experiment {
+namespace kvr::report {
 
 // A table's value: `text` for people, rounded and with its unit; `raw` for programs, in full, and
 // null where nothing was measured ("-" in the text).
@@ -47,7 +47,7 @@ struct Report {
 
 // Computes all tables and claims; numbers come from the runs' cells and nothing else. Several runs
 // share the tables, told apart by a column. Cost: a few passes over the cells, and little more.
-[[nodiscard]] Report BuildReport(std::span<const Run> runs);
+[[nodiscard]] Report BuildReport(std::span<const record::Run> runs);
 
 enum class Format { kTable, kMarkdown, kCsv, kLatex, kJson };
 
@@ -69,4 +69,4 @@ enum class Format { kTable, kMarkdown, kCsv, kLatex, kJson };
 // One table alone: CSV is then a plain file with one head line.
 [[nodiscard]] std::string Render(const Table& table, Format format);
 
-}  // namespace kvr::experiment
+}  // namespace kvr::report

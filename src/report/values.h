@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include "kvr/experiment/report.h"
+#include "kvr/report/report.h"
 #include "samples.h"
 
-namespace kvr::experiment::report {
+namespace kvr::report {
 
 [[nodiscard]] std::string Print(const char* format, double number);
 
@@ -61,4 +61,4 @@ void DescribeRun(const Run& run, Report& report);
 void DescribeScope(const Scope& scope, Report& report);
 void Claim(const Scope& scope, Report& report);
 
-}  // namespace kvr::experiment::report
+}  // namespace kvr::report

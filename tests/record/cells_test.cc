@@ -1,4 +1,4 @@
-#include "kvr/experiment/cells.h"
+#include "kvr/record/cells.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include "kvr/base/file.h"
 #include "testing.h"
 
-namespace kvr::experiment {
+namespace kvr::record {
 namespace {
 
 namespace fs = std::filesystem;
@@ -127,4 +127,4 @@ TEST(CellsTest, ABaselinesCalibrationIsReadAndSchema1HasTheBlockSchedule) {
 }
 
 }  // namespace
-}  // namespace kvr::experiment
+}  // namespace kvr::record

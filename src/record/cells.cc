@@ -1,4 +1,4 @@
-#include "kvr/experiment/cells.h"
+#include "kvr/record/cells.h"
 
 #include <algorithm>
 #include <initializer_list>
@@ -10,7 +10,7 @@
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
 
-namespace kvr::experiment {
+namespace kvr::record {
 namespace {
 
 // Takes fields out of an object. Stricter than Json::get, which turns -1 into 2^64 - 1 and 1.5
@@ -453,4 +453,4 @@ Run ReadRun(const std::filesystem::path& folder) {
   return run;
 }
 
-}  // namespace kvr::experiment
+}  // namespace kvr::record

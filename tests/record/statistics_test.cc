@@ -1,11 +1,11 @@
-#include "kvr/experiment/statistics.h"
+#include "kvr/record/statistics.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <vector>
 
-namespace kvr::experiment {
+namespace kvr::record {
 namespace {
 
 using Samples = std::vector<double>;
@@ -144,4 +144,4 @@ TEST(TestEquivalence, SaysWhatItCouldHaveSeen) {
 }
 
 }  // namespace
-}  // namespace kvr::experiment
+}  // namespace kvr::record

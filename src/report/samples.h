@@ -12,13 +12,16 @@
 #include <set>
 #include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
-#include "kvr/experiment/cells.h"
-#include "kvr/experiment/statistics.h"
+#include "kvr/record/cells.h"
+#include "kvr/record/statistics.h"
 
-namespace kvr::experiment::report {
+namespace kvr::report {
+
+using namespace record;  // what a report is about: runs, cells and their statistics
 
 using Cells = std::vector<const Cell*>;
 using Samples = std::vector<double>;
@@ -54,6 +57,10 @@ struct Prompt {
   std::map<Variant, Cells> recycled;
 };
 
+// Orders codecs: the exact one, then by bytes that the run says they take, most first, those of
+// which it says nothing last; then by name.
+using CodecPlace = std::tuple<int, std::int64_t, std::string>;
+
 struct Scope {
   const Run* run = nullptr;
   std::string model, precision;
@@ -66,6 +73,7 @@ struct Scope {
   [[nodiscard]] std::string Title() const;
   [[nodiscard]] std::string Schedule() const;  // the one baseline's
   [[nodiscard]] std::vector<Variant> NullAndVariants() const;
+  [[nodiscard]] CodecPlace PlaceOf(const std::string& codec) const;
 };
 
 // Prompts that an aggregate row is about.
@@ -194,9 +202,6 @@ std::optional<Estimate> EstimateOver(const std::vector<const Prompt*>& prompts, 
 // All marks of new tokens that the scope's cells have.
 [[nodiscard]] std::set<std::int64_t> MarksOf(const Scope& scope);
 
-// The codec's place in reports; one that this program does not know comes last.
-[[nodiscard]] std::size_t CodecRank(const std::string& codec);
-
 [[nodiscard]] std::vector<Scope> ScopesOf(std::span<const Run> runs);
 
 // One cohort per workload, in the order of their first prompts, and all workloads but the control
@@ -210,4 +215,4 @@ std::optional<Estimate> EstimateOver(const std::vector<const Prompt*>& prompts, 
 // nearest to it that ran. Null where none ran.
 [[nodiscard]] const Variant* PapersVariant(const Scope& scope);
 
-}  // namespace kvr::experiment::report
+}  // namespace kvr::report

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "kvr/base/error.h"
-#include "kvr/experiment/report.h"
-#include "kvr/text/utf8.h"
+#include "kvr/report/report.h"
+#include "kvr/base/utf8.h"
 
-namespace kvr::experiment {
+namespace kvr::report {
 namespace {
 
 constexpr std::size_t kScreenWidth = 120;
@@ -24,7 +24,7 @@ std::size_t Width(std::string_view text) {
 // No line break, other control character, change of the writing's direction or ill-formed byte
 // leaves its table cell.
 std::string OneLine(const std::string& raw) {
-  const std::string text = text::SanitizeUtf8(raw).text;
+  const std::string text = SanitizeUtf8(raw).text;
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const std::string_view rest = std::string_view(text).substr(i);
@@ -325,7 +325,7 @@ std::string Render(const Report& report, Format format) {
   if (format == Format::kJson) {
     Json tables = Json::array();
     for (const Table& table : report.tables) tables.push_back(JsonTable(table));
-    return Pretty({{"schema", kResultsSchema},
+    return Pretty({{"schema", record::kResultsSchema},
                    {"alarms", report.alarms},
                    {"facts", report.facts},
                    {"claims", report.claims},
@@ -385,4 +385,4 @@ const Table& FindTable(const Report& report, std::string_view name) {
   throw InvalidInput("no table \"" + OneLine(std::string(name)) + "\", expected one of " + names);
 }
 
-}  // namespace kvr::experiment
+}  // namespace kvr::report

@@ -11,9 +11,9 @@
 
 #include "kvr/base/file.h"
 #include "kvr/base/json.h"
-#include "kvr/experiment/cells.h"
+#include "kvr/record/cells.h"
 
-namespace kvr::experiment {
+namespace kvr::record {
 
 // Makes the first folder of `base`/`name`, `base`/`name`-2, ... that nobody has, in one step, so
 // that two sweeps never get the same.
@@ -52,4 +52,4 @@ class RunFolder {
   UniqueFd cells_file_;
 };
 
-}  // namespace kvr::experiment
+}  // namespace kvr::record

@@ -1,4 +1,4 @@
-#include "kvr/text/utf8.h"
+#include "kvr/base/utf8.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace kvr::text {
+namespace kvr {
 namespace {
 
 using namespace std::string_literals;
@@ -79,4 +79,4 @@ TEST(Utf8Test, CuttingBeforeTheUnfinishedTailChangesNothing) {
 }
 
 }  // namespace
-}  // namespace kvr::text
+}  // namespace kvr

@@ -1,7 +1,7 @@
 // What the tables say, in sentences.
 #include "values.h"
 
-namespace kvr::experiment::report {
+namespace kvr::report {
 namespace {
 
 std::string Counted(std::int64_t count, const char* what) {
@@ -94,4 +94,4 @@ void Claim(const Scope& scope, Report& report) {
   }
 }
 
-}  // namespace kvr::experiment::report
+}  // namespace kvr::report

@@ -1,4 +1,4 @@
-#include "kvr/experiment/report.h"
+#include "kvr/report/report.h"
 
 #include <algorithm>
 #include <array>
@@ -9,13 +9,11 @@
 #include <tuple>
 #include <utility>
 
-#include "kvr/experiment/statistics.h"
-#include "report/samples.h"
-#include "report/values.h"
+#include "kvr/record/statistics.h"
+#include "samples.h"
+#include "values.h"
 
-namespace kvr::experiment {
-
-using namespace report;  // NOLINT: the report's own parts
+namespace kvr::report {
 
 namespace {
 
@@ -418,7 +416,7 @@ Table DepthTable(const std::vector<Scope>& scopes) {
       "of any cell. Depth 0 shows what a miss costs.");
   for (const Scope& scope : scopes) {
     // By policy and codec: each prompt's cells in each bucket.
-    using Group = std::tuple<std::string, std::size_t, std::string>;
+    using Group = std::pair<std::string, CodecPlace>;
     std::map<Group, std::array<std::map<const Prompt*, Cells>, kBuckets.size()>> groups;
     for (const Prompt& prompt : scope.prompts) {
       for (const auto& [variant, cells] : prompt.recycled) {
@@ -426,8 +424,7 @@ Table DepthTable(const std::vector<Scope>& scopes) {
         for (const Cell* cell : cells) {
           std::size_t bucket = kBuckets.size() - 1;
           while (cell->reuse_depth < kBuckets[bucket].from) --bucket;
-          groups[{variant.policy, CodecRank(variant.codec), variant.codec}][bucket][&prompt]
-              .push_back(cell);
+          groups[{variant.policy, scope.PlaceOf(variant.codec)}][bucket][&prompt].push_back(cell);
         }
       }
     }
@@ -449,7 +446,7 @@ Table DepthTable(const std::vector<Scope>& scopes) {
             prompts, [&bucket](const Prompt& p) { return TtftSpeedup(p, bucket.at(&p)); });
         const auto [low, high] = Ends(speedup);
         table.Row(scope,
-                  {Text(std::get<0>(group)), Text(std::get<2>(group)), Text(kBuckets[i].label),
+                  {Text(group.first), Text(std::get<2>(group.second)), Text(kBuckets[i].label),
                    Count(std::ssize(prompts)), Count(count), Ratio(speedup), low, high,
                    Times(Quantile(ratios, 0)), Times(Quantile(ratios, 1))});
       }
@@ -484,16 +481,16 @@ FillSum FillOf(const Scope& scope, const std::string& codec) {
 template <typename F>
 void ForEachCodec(const std::vector<Scope>& scopes, F row) {
   for (const Scope& scope : scopes) {
-    std::set<std::pair<std::size_t, std::string>> codecs;
+    std::set<CodecPlace> codecs;
     for (const Variant& variant : scope.variants) {
-      codecs.emplace(CodecRank(variant.codec), variant.codec);
+      codecs.insert(scope.PlaceOf(variant.codec));
     }
     for (const Fill& fill : scope.run->fill) {
       if (fill.model == scope.model && fill.precision == scope.precision) {
-        codecs.emplace(CodecRank(CodecOf(fill)), CodecOf(fill));
+        codecs.insert(scope.PlaceOf(CodecOf(fill)));
       }
     }
-    for (const auto& [rank, codec] : codecs) row(scope, codec);
+    for (const CodecPlace& place : codecs) row(scope, std::get<2>(place));
   }
 }
 
@@ -626,7 +623,7 @@ Table LimitsTable(const std::vector<Scope>& scopes) {
 
 }  // namespace
 
-Report BuildReport(std::span<const Run> runs) {
+Report BuildReport(std::span<const record::Run> runs) {
   const std::vector<Scope> scopes = ScopesOf(runs);
   Report report;
   report.one_scope = scopes.size() < 2;
@@ -663,4 +660,4 @@ Report BuildReport(std::span<const Run> runs) {
   return report;
 }
 
-}  // namespace kvr::experiment
+}  // namespace kvr::report

@@ -6,7 +6,7 @@
 #include <sstream>
 #include <stdexcept>
 
-namespace kvr::experiment::report {
+namespace kvr::report {
 
 std::string Print(const char* format, double number) {
   std::array<char, 64> text{};
@@ -113,4 +113,4 @@ void Builder::Row(const Scope& scope, std::vector<Value> before, const Variant& 
   Row(scope, std::move(before));
 }
 
-}  // namespace kvr::experiment::report
+}  // namespace kvr::report

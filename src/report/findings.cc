@@ -1,7 +1,7 @@
 // The lines on top: alarms, facts, warnings.
 #include "values.h"
 
-namespace kvr::experiment::report {
+namespace kvr::report {
 namespace {
 
 std::string Fact(const Json& environment, const char* key) {
@@ -233,4 +233,4 @@ void DescribeScope(const Scope& scope, Report& report) {
   DescribeGaps(scope, report);
 }
 
-}  // namespace kvr::experiment::report
+}  // namespace kvr::report
