@@ -1,4 +1,6 @@
 // The lines on top: alarms, facts, warnings.
+#include "findings.h"
+
 #include "values.h"
 
 namespace kvr::report {
