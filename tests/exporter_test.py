@@ -27,6 +27,7 @@ import numpy as np
 import torch
 import transformers
 from kvr_export import sources, tokenizer
+from kvr_export.families import FAMILIES
 from make_tiny_models import byte_bpe, word_pieces
 from safetensors.torch import load_file, save_file
 
@@ -295,8 +296,8 @@ class ExporterTest(unittest.TestCase):
     def test_added_tokens_have_the_ids_that_the_files_give_whatever_the_hash_seed(self):
         path = self.gpt2(vocab_size=304)
         self.add_tokens(path, "<pad>", "<user>", "<bot>", "<end>")
-        code = (f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from kvr_export import tokenizer; "
-                f"print(tokenizer.load({str(path)!r}, 'gpt2').encode('<user>a<pad><end><bot>'))")
+        code = (f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from kvr_export import tokenizer, families; "
+                f"print(tokenizer.load({str(path)!r}, families.FAMILIES['gpt2']).encode('<user>a<pad><end><bot>'))")
         found = {
             subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed},
                            capture_output=True, text=True, check=True).stdout
@@ -308,7 +309,7 @@ class ExporterTest(unittest.TestCase):
     def test_added_tokens_json_counts(self):
         path = self.gpt2(vocab_size=302)
         (path / "added_tokens.json").write_text(json.dumps({"<two>": 301, "<one>": 300}))
-        words = tokenizer.load(path, "gpt2")
+        words = tokenizer.load(path, FAMILIES["gpt2"])
         self.assertEqual(words.encode("<one><two>"), [300, 301])
         theirs = transformers.AutoTokenizer.from_pretrained(path)("x<two> y<one>")["input_ids"]
         self.assertEqual(words.encode("x<two> y<one>"), theirs)
@@ -325,13 +326,13 @@ class ExporterTest(unittest.TestCase):
             character_coverage=1.0, minloglevel=2, byte_fallback=False)
         (path / "tokenizer.model").write_bytes(written.getvalue())
         (path / "added_tokens.json").write_text(json.dumps({"<user>": 121, "<pad>": 120}))
-        words = tokenizer.load(path, "llama")
+        words = tokenizer.load(path, FAMILIES["llama"])
         self.assertEqual(words.spec["vocab_size"], 122)
         plain = words.encode("cargo")
         self.assertEqual(words.encode("<user>cargo<pad>"), [plain[0], 121, *plain[1:], 120])
         (path / "added_tokens.json").write_text(json.dumps({"<user>": 125}))
         with self.assertRaisesRegex(ValueError, "gap"):
-            tokenizer.load(path, "llama")
+            tokenizer.load(path, FAMILIES["llama"])
 
     def test_settings_of_the_tokenizer_are_applied_or_refused(self):
         for setting in ("add_prefix_space", "add_bos_token"):
@@ -342,7 +343,7 @@ class ExporterTest(unittest.TestCase):
             if status:
                 self.assertIn(setting, said)
                 continue
-            words = tokenizer.load(path, "gpt2")
+            words = tokenizer.load(path, FAMILIES["gpt2"])
             theirs = transformers.AutoTokenizer.from_pretrained(path)("one two")["input_ids"]
             self.assertEqual(words.encode("one two"), theirs)
             (self.folder / "out.pt").unlink()

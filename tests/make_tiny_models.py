@@ -22,7 +22,7 @@ TEXT = [
 
 def stamp() -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for file in sorted([SCRIPTS / "export_model.py", *(SCRIPTS / "kvr_export").glob("*.py")]):
+    for file in sorted([SCRIPTS / "export_model.py", *(SCRIPTS / "kvr_export").rglob("*.py")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
