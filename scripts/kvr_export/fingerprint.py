@@ -1,11 +1,21 @@
-"""Names a model by all that decides what it computes, and by nothing else."""
+"""Names a model by all that decides what it computes, and by nothing else.
+
+Two exports of one source have one fingerprint, whatever the files of this package look like: of the
+networks the compiled graph counts, which has no comments, no lines and no names of local variables.
+"""
 
 import hashlib
 import json
-from pathlib import Path
+import re
 
 import torch
 from torch import Tensor, nn
+
+# Fields of metadata.json that change what comes out; the others say where it came from.
+FIELDS = (
+    "format_version", "kind", "family", "shape", "context_tokens", "pooling", "precision", "eos_ids",
+    "tokenizer", "template",
+)
 
 
 def named_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
@@ -34,21 +44,32 @@ def weights_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(module: nn.Module, scripted, metadata: dict, tokenizer_model: bytes) -> str:
-    """SHA-256 over format version, architecture, the networks' source, precision, tokenizer and every
-    weight."""
+def graph(scripted: torch.jit.ScriptModule) -> list[str]:
+    """The code of each method with all that it calls, as the compiler has it."""
+    found = []
+    for method in sorted(scripted._c._method_names()):
+        text = str(scripted._c._get_method(method).inlined_graph)
+        text = re.sub(r"\s*# \S+:\d+:\d+$", "", text, flags=re.MULTILINE)  # where a line comes from
+        # A class is named after its file, and numbered by how many came before.
+        text = re.sub(r"__torch__[\w.]*", "module", text)
+        numbers: dict[str, str] = {}
+        found.append(
+            re.sub(r"%[\w.]+", lambda m: numbers.setdefault(m[0], f"%{len(numbers)}"), text)
+        )
+    return found
+
+
+def fingerprint(
+    module: nn.Module, scripted: torch.jit.ScriptModule, metadata: dict, tokenizer_model: bytes
+) -> str:
+    """`module` is what `scripted` was compiled from."""
     head = {
-        **{name: metadata.get(name) for name in (
-            "format_version", "family", "shape", "context_tokens", "pooling", "precision", "tokenizer",
-        )},
+        "metadata": {field: metadata.get(field) for field in FIELDS},
         "settings": [
             [f"{part}{name}", value] for part, name, value in attributes(module)
             if isinstance(value, (bool, int, float, str))
         ],
-        "code": [file.read_text() for file in (
-            Path(__file__).parent / "layers.py", Path(__file__).parent / "networks.py",
-            Path(__file__).parent / "families" / f"{metadata['family']}.py",
-        )],
+        "graph": graph(scripted),
         "tokenizer_model": hashlib.sha256(tokenizer_model).hexdigest(),
     }
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
