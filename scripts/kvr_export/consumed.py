@@ -38,8 +38,13 @@ NO_OTHER_KIND = {
     "is_encoder_decoder": (False,), "tie_encoder_decoder": (False,), "pruned_heads": ({},),
     "add_cross_attention": (False,),
 }
-# Keys of a GGUF file that say nothing of the arithmetic; tokenizer's are read with the tokenizer.
-GGUF_HARMLESS = re.compile(r"GGUF\..*|general\..*|tokenizer\..*|quantize\..*|split\..*")
+# Keys of a GGUF file that say nothing of the arithmetic, or that the tokenizer is read from.
+GGUF_HARMLESS = re.compile(
+    r"GGUF\..*|general\..*|quantize\..*|split\..*|tokenizer\.(chat_templates?(\..*)?|huggingface\.json)|"
+    r"tokenizer\.ggml\.(model|pre|tokens|token_type|token_type_count|scores|merges|add_bos_token|"
+    r"add_space_prefix|\w+_token_ids?)"
+)
+GGUF_FALSE = re.compile(r"tokenizer\.ggml\.(add_eos_token|add_sep_token|remove_extra_whitespaces)")
 
 
 # The configuration ------------------------------------------------------------------------------
@@ -118,6 +123,8 @@ def check_gguf_keys(path: Path, family: Family, config) -> None:
         if GGUF_HARMLESS.fullmatch(key):
             continue
         name, found = key.removeprefix(f"{family.gguf}."), gguf_file.get(reader, key)
+        if GGUF_FALSE.fullmatch(key) and not found:
+            continue
         if key == name or name not in expected:
             raise Refused(f"{path}: the key {key} ({found}) is not supported")
         want = expected[name]

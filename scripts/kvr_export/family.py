@@ -63,6 +63,9 @@ class Family:
     def context_tokens(self, config, folder: Path) -> int:
         return config.max_position_embeddings
 
+    def check_tokenizer(self, spec: dict, folder: Path) -> None:
+        """Throws Refused where the folder wants of a text what its tokenizer does not do."""
+
     def architecture(self, model: nn.Module, network: nn.Module, folder: Path) -> dict:
         """The fields of metadata.json that the network's arithmetic goes by."""
         config = model.config

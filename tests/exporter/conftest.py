@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,7 @@ import transformers
 from make_tiny_models import byte_bpe, word_pieces
 from safetensors.torch import load_file, save_file
 
+torch.set_num_threads(1)  # the models are tiny: a second thread would only wait
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
@@ -117,9 +119,11 @@ class Lab:
         """The archive's network, and metadata.json."""
         status, said = self.run(source, *options)
         assert status == 0, said
-        extra = {"metadata.json": ""}
-        network = torch.jit.load(str(self.out), _extra_files=extra)
-        return network, json.loads(extra["metadata.json"])
+        return torch.jit.load(str(self.out)), self.metadata(self.out)
+
+    def metadata(self, archive: Path) -> dict:
+        with zipfile.ZipFile(archive) as file:
+            return json.loads(file.read(f"{file.namelist()[0].split('/')[0]}/extra/metadata.json"))
 
     def refused(self, source, status: int, *words: str) -> None:
         found, said = self.run(source)

@@ -56,6 +56,18 @@ def test_a_limit_of_null_is_none(lab):
     assert lab.exported(path)[1]["context_tokens"] == 64
 
 
+def test_lower_case_that_the_tokenizer_does_not_make_and_unknown_keys_are_refused(lab):
+    path = lab.bert(pooling={"pooling_mode": "mean"})
+    said = path / "sentence_bert_config.json"
+    said.write_text(json.dumps({"do_lower_case": True, "transformer_task": "feature-extraction"}))
+    lab.exported(path)  # its tokenizer does
+    cased = {"tokenizer_class": "BertTokenizer", "do_lower_case": False}
+    (path / "tokenizer_config.json").write_text(json.dumps(cased))
+    lab.refused(path, 2, "do_lower_case")
+    said.write_text(json.dumps({"a_new_key": 1}))
+    lab.refused(path, 2, "a_new_key")
+
+
 def test_an_encoder_has_one_precision(lab):
     status, said = lab.run(lab.bert(), "--precision", "bf16")
     assert (status, "precision fp32, not bf16" in said) == (2, True)

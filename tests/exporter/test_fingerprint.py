@@ -15,23 +15,22 @@ def fingerprint(lab, path, *options) -> str:
     return lab.exported(path, *options)[1]["fingerprint"]
 
 
-def export_with(scripts, lab, path) -> str:
-    """The fingerprint by a copy of the exporter."""
-    subprocess.run(
-        [sys.executable, scripts / "export_model.py", path, "--out", lab.out], check=True,
-        capture_output=True, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+def start(scripts, path) -> subprocess.Popen:
+    """Exports `path` with a copy of the exporter, into it."""
+    return subprocess.Popen(
+        [sys.executable, scripts / "export_model.py", path, "--out", scripts / "out.pt"],
+        stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
     )
-    extra = {"metadata.json": ""}
-    torch.jit.load(str(lab.out), _extra_files=extra)
-    return json.loads(extra["metadata.json"])["fingerprint"]
+
+
+def copied_exporter(lab, name: str):
+    return shutil.copytree(ROOT / "scripts", lab.folder / name)
 
 
 def test_comments_lines_and_names_of_locals_do_not_count_but_arithmetic_does(lab):
     path = lab.llama()
-    before = fingerprint(lab, path)
-    scripts = lab.folder / "scripts"
-    shutil.copytree(ROOT / "scripts", scripts)
-    package = scripts / "kvr_export"
+    words, arithmetic = copied_exporter(lab, "words"), copied_exporter(lab, "arithmetic")
+    package = words / "kvr_export"
     for file in (package / "networks.py", package / "layers.py", package / "families" / "llama.py"):
         file.write_text("# A comment.\n\n" + file.read_text())
     layers = (package / "layers.py").read_text()
@@ -39,13 +38,17 @@ def test_comments_lines_and_names_of_locals_do_not_count_but_arithmetic_does(lab
     changed = changed.replace("turned", "rotated")
     assert changed.count("rotated") > 5 and "Words" in changed
     (package / "layers.py").write_text(changed)
-    assert export_with(scripts, lab, path) == before
     # Another order of the same sum: another last bit.
-    other = changed.replace("return y if residual is None else y + residual",
-                            "return y if residual is None else residual + y")
-    assert other != changed
-    (package / "layers.py").write_text(other)
-    assert export_with(scripts, lab, path) != before
+    other = layers.replace("return y if residual is None else y + residual",
+                           "return y if residual is None else residual + y")
+    assert other != layers
+    (arithmetic / "kvr_export" / "layers.py").write_text(other)
+
+    started = [start(copy, path) for copy in (words, arithmetic)]
+    before = fingerprint(lab, path)
+    assert [process.wait() for process in started] == [0, 0]
+    assert lab.metadata(words / "out.pt")["fingerprint"] == before
+    assert lab.metadata(arithmetic / "out.pt")["fingerprint"] != before
 
 
 def test_a_weight_a_key_the_tokenizer_and_the_precision_each_count(lab):

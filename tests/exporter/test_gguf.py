@@ -68,11 +68,23 @@ def test_what_a_file_has_beyond_is_named(lab, write, name, size, said):
     "llama.logit_scale": lambda w: w.add_logit_scale(2.0),
     "llama.attention.sliding_window": lambda w: w.add_sliding_window(32),
     "llama.attention.key_length": lambda w: w.add_key_length(32),
+    "tokenizer.ggml.add_eos_token": lambda w: w.add_add_eos_token(True),
+    "tokenizer.ggml.a_new_key": lambda w: w.add_bool("tokenizer.ggml.a_new_key", True),
 }.items())
-def test_a_key_that_changes_arithmetic_is_refused_by_name(lab, write, word, extra):
+def test_a_key_that_changes_what_comes_out_is_refused_by_name(lab, write, word, extra):
     status, said = lab.run(write(extra=extra))
     assert status in (2, 3), said
     assert word in said
+
+
+def test_keys_of_the_tokenizer_that_are_off_or_are_notes_refuse_nothing(lab, write):
+    def extra(w):
+        w.add_add_eos_token(False)
+        w.add_remove_extra_whitespaces(False)
+        w.add_eot_token_id(0)
+        w.add_string("tokenizer.huggingface.json", "{}")
+
+    lab.exported(write(extra=extra))
 
 
 def test_a_cut_file_or_a_pointer_is_refused(lab, write):

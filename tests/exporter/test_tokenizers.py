@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import sentencepiece
 import transformers
-from conftest import ROOT
+from conftest import ROOT, VOCAB
 from kvr_export import tokenizer
 from kvr_export.families import FAMILIES
+from kvr_export.refused import Refused
 from make_tiny_models import TEXT
 
 GPT2, LLAMA = FAMILIES["gpt2"], FAMILIES["llama"]
@@ -29,11 +31,12 @@ def test_added_tokens_have_the_ids_that_the_files_give_whatever_the_hash_seed(la
         f"words = tokenizer.load({str(path)!r}, families.FAMILIES['gpt2'])\n"
         "print(words.encode('<user>a<pad><end><bot>'))"
     )
-    found = {
-        subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed},
-                       capture_output=True, text=True, check=True).stdout
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed},
+                         stdout=subprocess.PIPE, text=True)
         for seed in ("1", "2", "3")
-    }
+    ]
+    found = {process.communicate()[0] for process in started}
     letter = json.loads((path / "vocab.json").read_text())["a"]
     assert found == {f"[301, {letter}, 300, 303, 302]\n"}
 
@@ -46,9 +49,8 @@ def test_added_tokens_json_counts(lab):
     assert words.encode("x<two> y<one>") == reference(path, "x<two> y<one>")
 
 
-def test_tokens_beside_a_sentencepiece_model_are_cut_out_first(lab):
-    import sentencepiece
-
+def sentencepiece_folder(lab):
+    """Of 120 pieces."""
     path = lab.folder / "llama"
     path.mkdir()
     written = io.BytesIO()
@@ -56,6 +58,11 @@ def test_tokens_beside_a_sentencepiece_model_are_cut_out_first(lab):
         sentence_iterator=iter(TEXT[:2]), model_writer=written, vocab_size=120, model_type="bpe",
         character_coverage=1.0, minloglevel=2, byte_fallback=False)
     (path / "tokenizer.model").write_bytes(written.getvalue())
+    return path
+
+
+def test_tokens_beside_a_sentencepiece_model_are_cut_out_first(lab):
+    path = sentencepiece_folder(lab)
     (path / "added_tokens.json").write_text(json.dumps({"<user>": 121, "<pad>": 120}))
     words = tokenizer.load(path, LLAMA)
     assert words.spec["vocab_size"] == 122
@@ -89,3 +96,31 @@ def test_files_that_another_class_reads_otherwise_are_refused(lab, name):
     lab_path = lab.bert() if name.startswith("Bert") else lab.gpt2()
     (lab_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
     lab.refused(lab_path, 2, name)
+
+
+def saved_by_transformers(lab, *added: str, **settings):
+    """A GPT-2 folder whose tokenizer lies in tokenizer.json."""
+    path = lab.gpt2(vocab_size=310)
+    transformers.GPT2Tokenizer.from_pretrained(path).save_pretrained(path)
+    lab.tokenizer(path, *added, **settings)
+    return path
+
+
+def test_what_stands_beside_tokenizer_json_and_not_in_it_is_refused(lab):
+    path = saved_by_transformers(lab, "<user>")
+    assert reference(path, "<user>") == [VOCAB]
+    lab.refused(path, 2, "<user>", "tokenizer.json")
+    lab.tokenizer(path, add_prefix_space=True)
+    lab.refused(path, 2, "add_prefix_space")
+    lab.tokenizer(path)
+    lab.exported(path)
+
+
+@pytest.mark.parametrize("setting, value", [("add_eos_token", True), ("add_prefix_space", False)])
+def test_a_setting_against_a_sentencepiece_model_is_refused(lab, setting, value):
+    path = sentencepiece_folder(lab)
+    (path / "tokenizer_config.json").write_text(json.dumps({setting: value}))
+    with pytest.raises(Refused, match=setting):
+        tokenizer.load(path, LLAMA)
+    (path / "tokenizer_config.json").write_text(json.dumps({setting: not value}))
+    tokenizer.load(path, LLAMA)

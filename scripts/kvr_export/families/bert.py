@@ -51,9 +51,13 @@ class Bert(Family):
 
     def context_tokens(self, config, folder: Path) -> int:
         # What the sentence encoder was trained to read, where its folder says so.
-        limit = folder / "sentence_bert_config.json"
-        said = files.read_json(limit).get("max_seq_length") if limit.is_file() else None
-        return min(config.max_position_embeddings, said or config.max_position_embeddings)
+        limit = sentence_settings(folder).get("max_seq_length")
+        return min(config.max_position_embeddings, limit or config.max_position_embeddings)
+
+    def check_tokenizer(self, spec: dict, folder: Path) -> None:
+        if sentence_settings(folder).get("do_lower_case") and not spec["lowercase"]:
+            raise Refused(f"{folder}: sentence_bert_config.json says do_lower_case, and the tokenizer "
+                          "does not: not supported")
 
     def architecture(self, model: nn.Module, network: nn.Module, folder: Path) -> dict:
         return super().architecture(model, network, folder) | {"pooling": network.pooling}
@@ -104,6 +108,17 @@ def layer(config, block: Weights, precision: str) -> Layer:
         Norm(*block.pair("output.LayerNorm"), eps), linear("intermediate.dense", GELU),
         linear("output.dense"), norm_first=False,
     )
+
+
+def sentence_settings(folder: Path) -> dict:
+    """sentence_bert_config.json, where there is one."""
+    file = folder / "sentence_bert_config.json"
+    settings = files.read_json(file) if file.is_file() else {}
+    harmless = {"transformer_task", "modality_config", "module_output_name", "unpad_inputs"}
+    for key, value in settings.items():
+        if value and key not in {"max_seq_length", "do_lower_case"} | harmless:
+            raise Refused(f"{file}: the key {key} ({value}) is not supported")
+    return settings
 
 
 def pooling(folder: Path) -> str:

@@ -17,6 +17,7 @@ def load(path: Path, family: Family) -> Words:
     that kvr could not reproduce."""
     path = Path(path)
     settings, words = read_gguf(path) if path.is_file() else read_folder(path, family)
+    family.check_tokenizer(words.spec, path)
     if (text := settings.get("chat_template")) is None:
         text = family.chat_template
     if text is not None and not family.encoder:

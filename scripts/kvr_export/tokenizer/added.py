@@ -31,8 +31,8 @@ def special_tokens(config: dict) -> list[dict]:
     return [{"text": t["content"], **{n: t[n] for n in names}} for t in tokens]
 
 
-def tokens_beside(path: Path, settings: dict) -> list[dict]:
-    """Tokens beside tokenizer.model: tokenizer_config.json's and added_tokens.json's."""
+def listed_tokens(path: Path, settings: dict) -> list[dict]:
+    """Tokens that tokenizer_config.json and added_tokens.json list, by id."""
     found = {}
     if (path / "added_tokens.json").is_file():
         for text, number in files.read_json(path / "added_tokens.json").items():
@@ -42,12 +42,18 @@ def tokens_beside(path: Path, settings: dict) -> list[dict]:
             raise Refused(f"{path}: {token['content']!r} is single_word: not supported")
         flags = {n: bool(token.get(n)) for n in ("lstrip", "rstrip")}
         found[int(number)] = {"text": token["content"], "id": int(number), **flags}
-    texts = {t["text"] for t in found.values()}
+    return [found[number] for number in sorted(found)]
+
+
+def tokens_beside(path: Path, settings: dict) -> list[dict]:
+    """Tokens beside tokenizer.model: those that are listed have to be all."""
+    found = listed_tokens(path, settings)
+    texts = {t["text"] for t in found}
     for token in settings.get("additional_special_tokens") or []:
         text = token["content"] if isinstance(token, dict) else token
         if text not in texts:
             raise Refused(f"{path}: no file says the id of the additional special token {text!r}")
-    return [found[number] for number in sorted(found)]
+    return found
 
 
 def beginning(added: list[int]) -> dict:

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from .. import files
 from ..family import Family
 from ..refused import Damaged, Refused, one_line
-from .added import tokens_beside
+from .added import listed_tokens, tokens_beside
 from .backend import from_tokenizer
 from .sentence_pieces import from_sentencepiece
 from .words import Words
@@ -29,11 +29,16 @@ def read_folder(path: Path, family: Family) -> tuple[dict, Words]:
         tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        check_added(path, settings, tokenizer)
     if (path / "tokenizer.model").is_file():
         model = (path / "tokenizer.model").read_bytes()
         files.refuse_pointer(path / "tokenizer.model")
-        added = tokens_beside(path, settings) if tokenizer is None else []
-        return settings, from_sentencepiece(model, settings, tokenizer, added)
+        if tokenizer is not None:
+            return settings, from_sentencepiece(model, settings, tokenizer, [])
+        words = from_sentencepiece(model, settings, None, tokens_beside(path, settings))
+        check_setting(path, settings, "add_eos_token", False)
+        check_setting(path, settings, "add_prefix_space", words.spec["dummy_prefix"])
+        return settings, words
     if tokenizer is None and (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
         for name in ("bos_token", "eos_token"):
             settings.setdefault(name, "<|endoftext|>")
@@ -45,7 +50,26 @@ def read_folder(path: Path, family: Family) -> tuple[dict, Words]:
             f"{path}: no tokenizer found; expected tokenizer.json, tokenizer.model, vocab.json "
             "with merges.txt, or vocab.txt"
         )
-    return settings, from_tokenizer(tokenizer)
+    words = from_tokenizer(tokenizer)
+    if words.spec["kind"] == "byte_bpe":
+        check_setting(path, settings, "add_prefix_space", False)
+    return settings, words
+
+
+def check_setting(path: Path, settings: dict, name: str, does: bool) -> None:
+    """Beside a file that does one thing tokenizer_config.json may not say the other."""
+    if settings.get(name) not in (None, does):
+        raise Refused(f"{path}: tokenizer_config.json says {name} {settings[name]}, which the "
+                      "tokenizer's own file does not: not supported")
+
+
+def check_added(path: Path, settings: dict, tokenizer: Tokenizer) -> None:
+    """Tokens that other files add to tokenizer.json, as transformers does, are not supported."""
+    own = {number: token.content for number, token in tokenizer.get_added_tokens_decoder().items()}
+    for token in listed_tokens(path, settings):
+        if own.get(token["id"]) != token["text"]:
+            raise Refused(f"{path}: the added token {token['text']!r} ({token['id']}) is not in "
+                          "tokenizer.json: not supported")
 
 
 def read_settings(path: Path) -> dict:
