@@ -34,7 +34,8 @@ def test_comments_lines_and_names_of_locals_do_not_count_but_arithmetic_does(lab
     for file in (package / "networks.py", package / "layers.py", package / "families" / "llama.py"):
         file.write_text("# A comment.\n\n" + file.read_text())
     layers = (package / "layers.py").read_text()
-    changed = layers.replace("        h = self.norm1(x) if", '        """Words."""\n        h = self.norm1(x) if')
+    start_of_forward = "        h = self.norm1(x) if"
+    changed = layers.replace(start_of_forward, '        """Words."""\n' + start_of_forward)
     changed = changed.replace("turned", "rotated")
     assert changed.count("rotated") > 5 and "Words" in changed
     (package / "layers.py").write_text(changed)
