@@ -24,8 +24,8 @@ from .weights import Weights
 IGNORED_KEYS = {
     "model_type|architectures|_.*|transformers_version|transformers\\.js_config|unsloth_.*":
         "who wrote it, and what for",
-    "kvr_random_weights|eos_token_id|tie_word_embeddings|quantization_config": "read elsewhere, or "
-        "told by the tensors",
+    "kvr_random_weights|eos_token_id|quantization_config": "read by sources.py and archive.py",
+    "tie_word_embeddings": "told by the tensors",
     "(bos|pad|sep|cls|mask|unk|decoder_start)_token_id|tokenizer_class": "the tokenizer's to say",
     "dtype|torch_dtype|use_bfloat16": "the reference computes in fp32",
     "initializer_range|gradient_checkpointing|problem_type|finetuning_task": "training",
