@@ -4,7 +4,7 @@
 
 #include "commands.h"
 #include "kvr/base/error.h"
-#include "kvr/record/cells.h"
+#include "kvr/record/run.h"
 
 namespace kvr::cli {
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kvr/base/error.h"
-#include "kvr/record/cells.h"
+#include "kvr/record/run.h"
 
 namespace kvr::record {
 

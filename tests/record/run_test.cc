@@ -12,6 +12,7 @@ Json Complete(Json line) {
                             "wall_ms", "other_cpu_ms", "steal_ms"}) {
     if (!line.contains(field)) line[field] = nullptr;
   }
+  for (const char* field : {"tier", "save_ms"}) line.erase(field);  // no longer written
   return line;
 }
 

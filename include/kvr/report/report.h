@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kvr/base/json.h"
-#include "kvr/record/cells.h"
+#include "kvr/record/run.h"
 
 namespace kvr::report {
 

@@ -1,7 +1,7 @@
 #include "kvr/base/json.h"
 
 #include "formats.h"
-#include "kvr/record/cells.h"
+#include "kvr/record/run.h"
 
 namespace kvr::report {
 namespace {

@@ -1,10 +1,9 @@
-#include "kvr/record/cells.h"
-
 #include <gtest/gtest.h>
 
 #include <fstream>
 
 #include "kvr/base/file.h"
+#include "kvr/record/run.h"
 #include "testing.h"
 
 namespace kvr::record {
