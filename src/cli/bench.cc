@@ -12,7 +12,6 @@
 #include "kvr/base/interrupt.h"
 #include "kvr/experiment/bench_busy.h"
 #include "kvr/experiment/bench_cases.h"
-#include "kvr/model/runtime.h"
 
 namespace kvr::cli {
 

@@ -17,7 +17,7 @@
 #include "kvr/base/interrupt.h"
 #include "kvr/experiment/environment.h"
 #include "kvr/experiment/statistics.h"
-#include "kvr/model/runtime.h"
+#include "kvr/model/machine.h"
 
 namespace kvr::experiment {
 

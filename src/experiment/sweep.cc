@@ -21,6 +21,7 @@
 #include "kvr/experiment/fidelity.h"
 #include "kvr/experiment/run_folder.h"
 #include "kvr/experiment/statistics.h"
+#include "kvr/model/device.h"
 #include "kvr/model/runtime.h"
 
 namespace kvr::experiment {
