@@ -1,6 +1,7 @@
 // The devices that a language model can run on.
 //
-// Thread safety: callable from any thread. Cost: libtorch looks for devices at the first call.
+// Thread safety: callable from any thread. Errors: as the function says. Cost:
+// libtorch looks for devices at the first call.
 #pragma once
 
 #include <string>

@@ -1,7 +1,6 @@
 // Setting libtorch up, once for the whole process.
 //
-// Thread safety: none; before any other call of this layer. Errors: none of its own. Cost: starts
-// no thread yet.
+// Thread safety: none; before any other call of this layer. Errors: none of its own.
 #pragma once
 
 namespace kvr::model {
