@@ -1,6 +1,7 @@
 #include "kvr/base/file.h"
 
 #include <fcntl.h>
+#include <spdlog/fmt/fmt.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -71,8 +72,8 @@ std::string ReadFile(const fs::path& path, std::uint64_t most_bytes) {
   const UniqueFd fd = OpenForRead(path);
   const std::uint64_t bytes = FileSize(fd.get(), path);
   if (bytes > most_bytes) {
-    throw Corrupt(path.string() + " has " + std::to_string(bytes) + " bytes, expected at most " +
-                  std::to_string(most_bytes));
+    throw Corrupt(
+        fmt::format("{} has {} bytes, expected at most {}", path.string(), bytes, most_bytes));
   }
   std::string contents(bytes, '\0');
   iovec part{contents.data(), contents.size()};
@@ -89,8 +90,8 @@ void ReadScattered(int fd, std::uint64_t offset, std::span<iovec> parts, const f
       throw IoError("cannot read " + path.string(), errno);
     }
     if (got == 0) {
-      throw Corrupt(path.string() + " ends at byte " + std::to_string(offset) +
-                    ", before its contents do");
+      throw Corrupt(
+          fmt::format("{} ends at byte {}, before its contents do", path.string(), offset));
     }
     offset += static_cast<std::uint64_t>(got);
     parts = WithoutFirst(parts, static_cast<std::size_t>(got));
@@ -122,8 +123,8 @@ std::optional<double> ResidentFraction(int fd, const fs::path& path) {
 void WriteAndRename(const fs::path& path, std::span<const std::span<const std::byte>> parts) {
   // The process id and a counter keep writers of one file apart.
   static std::atomic<unsigned> counter{0};
-  const fs::path temporary = path.string() + ".tmp-" + std::to_string(::getpid()) + "-" +
-                             std::to_string(counter.fetch_add(1));
+  const fs::path temporary =
+      fmt::format("{}.tmp-{}-{}", path.string(), ::getpid(), counter.fetch_add(1));
   const UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (fd.get() < 0) throw IoError("cannot create " + temporary.string(), errno);
   try {

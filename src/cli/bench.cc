@@ -4,15 +4,16 @@
 
 #include <algorithm>
 #include <iostream>
+#include <optional>
 
 #include "commands.h"
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
 #include "kvr/base/interrupt.h"
+#include "kvr/base/progress.h"
 #include "kvr/experiment/bench_busy.h"
 #include "kvr/experiment/bench_cases.h"
-#include "kvr/model/runtime.h"
 
 namespace kvr::cli {
 
@@ -109,11 +110,10 @@ void Run(const Options& options) {
   }
   const ScratchFolder scratch(options.model.cache_dir);  // outlives the store in it
   engine::Generator generator = options.model.Load(/*needs_encoder=*/true);
-  const bool terminal = ::isatty(STDERR_FILENO) == 1;
+  std::optional<ProgressLine> line(ProgressLine::Elsewhere::kAll);
   const auto progress = [&](const std::string& what) {
     ThrowIfInterrupted();
-    std::cerr << (terminal ? "\r\033[K" : "") << "measuring: " << what << (terminal ? "" : "\n")
-              << std::flush;
+    line->Show("measuring: " + what);
   };
   Json result;
   if (!options.busy.empty()) {
@@ -133,7 +133,7 @@ void Run(const Options& options) {
         generator, experiment::ReadBenchCases(json, generator.info().vocab, where),
         {.scratch = scratch.path(), .repetitions = options.repetitions, .progress = progress});
   }
-  if (terminal) std::cerr << "\r\033[K";
+  line.reset();
   if (options.json) {
     std::cout << result.dump(2) << "\n";
   } else if (!options.busy.empty()) {

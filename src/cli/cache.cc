@@ -1,15 +1,16 @@
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <array>
 #include <iostream>
 #include <numeric>
+#include <optional>
 
 #include "commands.h"
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
 #include "kvr/base/interrupt.h"
+#include "kvr/base/progress.h"
 
 namespace kvr::cli {
 
@@ -51,16 +52,16 @@ void Add(const Options& options) {
   generator.OpenStore(options.model.cache_dir, {}, options.model.codec);
   std::vector<std::vector<std::string>> rows = {
       {"id", "prompt", "tokens", "prefill_ms", "save_ms", "blocks", "shared", "bytes"}};
-  const bool terminal = ::isatty(STDERR_FILENO) == 1;
+  std::optional<ProgressLine> progress(ProgressLine::Elsewhere::kNone);
   for (std::size_t i = 0; i < batch.size(); ++i) {
     ThrowIfInterrupted();
-    if (terminal) std::cerr << "\radding " << i + 1 << " of " << batch.size() << " " << std::flush;
+    progress->Show("adding " + std::to_string(i + 1) + " of " + std::to_string(batch.size()));
     generator.ForgetBuffer();
     engine::SaveResult result;
     try {
       result = generator.Save(batch[i].text, options.model.codec);
     } catch (const Error& error) {
-      if (terminal) std::cerr << "\n";
+      progress->Keep();
       throw Error(error.kind(), "prompt " + batch[i].id + ": " + error.what() + " (" +
                                     std::to_string(i) + " of " + std::to_string(batch.size()) +
                                     " were added before it)");
@@ -83,7 +84,7 @@ void Add(const Options& options) {
          Fixed(result.save_ms, 1), std::to_string(result.put.blocks_written),
          std::to_string(result.put.blocks_shared), HumanBytes(result.put.bytes_written)});
   }
-  if (terminal) std::cerr << "\r\033[K";
+  progress.reset();
   if (!options.json) std::cout << AlignColumns(rows);
 }
 

@@ -25,7 +25,7 @@ struct ModelOptions {
   std::string model = "models/smollm2.pt";
   std::string encoder;
   std::string cache_dir = "cache";
-  int block_tokens = 128;
+  int block_tokens = kDefaultBlockTokens;
   int threads = 0;
   std::string device = "cpu";
   cache::Codec codec = cache::Codec::kFp32;
@@ -54,7 +54,8 @@ struct BatchLine {
 // JSONL with "text" (required) and "id" (default: the line's number). `path` "-" is standard input.
 [[nodiscard]] std::vector<BatchLine> ReadBatch(const std::string& path);
 
-// Rows of text, columns aligned; numbers (cells that begin with a digit or sign) to the right.
+// Rows of text, the heads first, as AlignText has them; a column of numbers (cells that begin with
+// a digit or sign) to the right. REQUIRES: there are heads, and all rows are as long.
 [[nodiscard]] std::string AlignColumns(const std::vector<std::vector<std::string>>& rows);
 
 // "1.5 MB": powers of 1000.

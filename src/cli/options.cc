@@ -14,6 +14,7 @@
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
 #include "kvr/base/interrupt.h"
+#include "kvr/base/text_table.h"
 #include "kvr/model/runtime.h"
 #include "kvr/base/utf8.h"
 
@@ -66,9 +67,9 @@ void ModelOptions::AddCodecTo(CLI::App* command) {
 }
 
 engine::Generator ModelOptions::Load(bool needs_encoder) const {
-  if (block_tokens % 4 != 0) {
+  if (block_tokens % kBlockMultiple != 0) {
     throw InvalidInput("--block-tokens: found " + std::to_string(block_tokens) +
-                       ", expected a multiple of 4");
+                       ", expected a multiple of " + std::to_string(kBlockMultiple));
   }
   model::SetUpRuntime(threads);
   engine::Generator::Options options{
@@ -129,12 +130,6 @@ std::vector<BatchLine> ReadBatch(const std::string& path) {
 
 namespace {
 
-std::size_t Width(const std::string& text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;  // not a continuation byte
-  }));
-}
-
 bool IsNumber(const std::string& text) {
   if (text == "-" || text.empty()) return true;
   const char first = text[text[0] == '-' && text.size() > 1 ? 1 : 0];
@@ -144,27 +139,14 @@ bool IsNumber(const std::string& text) {
 }  // namespace
 
 std::string AlignColumns(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<std::size_t> widths;
-  std::vector<bool> right;
-  for (const auto& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    right.resize(widths.size(), rows.size() > 1);
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      widths[i] = std::max(widths[i], Width(row[i]));
-      if (&row != &rows.front() && !IsNumber(row[i])) right[i] = false;
-    }
+  const std::vector<std::vector<std::string>> body(rows.begin() + 1, rows.end());
+  std::vector<TextColumn> columns;
+  for (std::size_t i = 0; i < rows.front().size(); ++i) {
+    const auto is_number = [i](const auto& row) { return IsNumber(row[i]); };
+    const bool right = !body.empty() && std::all_of(body.begin(), body.end(), is_number);
+    columns.push_back({rows.front()[i], right});
   }
-  std::string out;
-  for (const auto& row : rows) {
-    std::string line;
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      const std::string pad(widths[i] - Width(row[i]), ' ');
-      line += (i > 0 ? "  " : "") + (right[i] ? pad + row[i] : row[i] + pad);
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    out += line + "\n";
-  }
-  return out;
+  return AlignText(columns, body);
 }
 
 std::string HumanBytes(std::uint64_t bytes) {

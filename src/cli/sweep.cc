@@ -8,6 +8,7 @@
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
+#include "kvr/base/progress.h"
 #include "kvr/experiment/prompts.h"
 #include "kvr/experiment/schedule.h"
 #include "kvr/record/run_folder.h"
@@ -25,46 +26,6 @@ struct Options {
   bool dry_run = false;
   bool resume = false;
   bool keep_cache = false;
-};
-
-// A bar on a terminal, a line every ten seconds otherwise. Standard error.
-class ProgressLine {
- public:
-  ~ProgressLine() {
-    if (terminal_ && shown_) std::cerr << "\r\033[K" << std::flush;
-  }
-
-  void Show(const std::string& what, std::int64_t done, std::int64_t total) {
-    if (first_done_ < 0 && done > 0) {
-      first_done_ = done;
-      since_first_ = Stopwatch();
-    }
-    if (!terminal_ && shown_ && last_.ElapsedMs() < 10000) return;
-    last_ = Stopwatch();
-    shown_ = true;
-    std::string line = std::to_string(done) + "/" + std::to_string(total) + " cells";
-    if (terminal_ && total > 0) {
-      constexpr int kWidth = 28;
-      const std::int64_t filled = kWidth * done / total;
-      line = "[" + std::string(static_cast<std::size_t>(filled), '#') +
-             std::string(static_cast<std::size_t>(kWidth - filled), '.') + "] " + line;
-    }
-    line += ", " + Fixed(start_.ElapsedMs() / 1000, 0) + " s";
-    // The rate since the first cell of this process: loading and filling come once.
-    if (first_done_ > 0 && done > first_done_) {
-      const double each = since_first_.ElapsedMs() / 1000 / static_cast<double>(done - first_done_);
-      const double left = each * static_cast<double>(total - done);
-      line += ", " + Fixed(left, 0) + " s left";
-    }
-    line += " (" + what + ")";
-    std::cerr << (terminal_ ? "\r\033[K" : "") << line << (terminal_ ? "" : "\n") << std::flush;
-  }
-
- private:
-  const bool terminal_ = ::isatty(STDERR_FILENO) == 1;
-  bool shown_ = false;
-  std::int64_t first_done_ = -1;
-  Stopwatch start_, last_, since_first_;
 };
 
 // results/<name>/latest -> the run folder, replaced in one step.
@@ -114,22 +75,23 @@ void Run(const Options& options) {
     return;
   }
   const fs::path folder = ChooseFolder(options, config);
-  ProgressLine progress;
+  ProgressLine progress(ProgressLine::Elsewhere::kEveryTenSeconds);
   std::string hint = "; go on with: kvr sweep " + options.config;
   for (const std::string& setting : options.settings) hint += " --set '" + setting + "'";
   hint +=
       std::string(options.keep_cache ? " --keep-cache" : "") + " --resume --out " + folder.string();
   try {
-    experiment::RunSweep(config,
-                         {.folder = folder,
-                          .resume = options.resume,
-                          .keep_cache = options.keep_cache,
-                          .progress = [&](const std::string& what, std::int64_t done,
-                                          std::int64_t total) { progress.Show(what, done, total); },
-                          .first_cell =
-                              [&] {
-                                if (options.out.empty()) PointLatest(folder);
-                              }});
+    experiment::RunSweep(
+        config,
+        {.folder = folder,
+         .resume = options.resume,
+         .keep_cache = options.keep_cache,
+         .progress = [&](const std::string& what, std::int64_t done,
+                         std::int64_t total) { progress.ShowCount(done, total, "cells", what); },
+         .first_cell =
+             [&] {
+               if (options.out.empty()) PointLatest(folder);
+             }});
   } catch (const Error& error) {
     if (error.kind() == Error::Kind::kInterrupted) throw Error(error.kind(), "interrupted" + hint);
     if (error.kind() == Error::Kind::kIo || error.kind() == Error::Kind::kResource) {

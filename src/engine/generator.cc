@@ -6,8 +6,8 @@
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/interrupt.h"
-#include "kvr/model/runtime.h"
 #include "kvr/base/utf8.h"
+#include "kvr/model/machine.h"
 
 namespace kvr::engine {
 
@@ -128,7 +128,7 @@ cache::KvBufferView Generator::BufferView() {
 }
 
 std::size_t Generator::PieceTokens() {
-  const int block = model_.block_tokens(), longest = model_.piece_tokens();
+  const int block = model_.block_tokens(), longest = model_.chunk_tokens();
   return static_cast<std::size_t>(longest > block && probe().exact ? longest : block);
 }
 

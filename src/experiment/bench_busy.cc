@@ -16,8 +16,8 @@
 #include "kvr/base/error.h"
 #include "kvr/base/interrupt.h"
 #include "kvr/experiment/environment.h"
+#include "kvr/model/machine.h"
 #include "kvr/record/statistics.h"
-#include "kvr/model/runtime.h"
 
 namespace kvr::experiment {
 

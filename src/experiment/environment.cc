@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "kvr/model/runtime.h"
+#include "kvr/model/machine.h"
 
 namespace kvr::experiment {
 

@@ -13,6 +13,7 @@
 #include "kvr/base/error.h"
 #include "kvr/base/hash.h"
 #include "kvr/base/interrupt.h"
+#include "torch_call.h"
 
 namespace kvr::model {
 
@@ -123,6 +124,20 @@ void ArchiveImage::Attach(const torch::jit::Module& module) {
     ++attached;
   }
   TORCH_CHECK(attached >= records_.size(), "the archive has large records that are no weights");
+}
+
+torch::jit::Module LoadModule(const ArchiveInfo& info) {
+  const std::string path = info.path.string();
+  return TorchCall("cannot load " + path, Error::Kind::kCorrupt, [&] {
+    const auto image = std::make_shared<ArchiveImage>(path);
+    if (image->seal().image != info.image_digest) {
+      throw Corrupt(path + " was replaced while it was being loaded; run it again");
+    }
+    torch::jit::Module module = torch::jit::load(image, at::kCPU);
+    image->Attach(module);
+    module.eval();
+    return module;
+  });
 }
 
 }  // namespace kvr::model

@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "kvr/base/file.h"
+#include "kvr/model/archive.h"
 
 namespace kvr::model {
 
@@ -57,5 +58,9 @@ class ArchiveImage final : public caffe2::serialize::ReadAdapterInterface {
   Seal seal_;
   mutable std::map<const void*, Record> records_;  // by where libtorch wanted them
 };
+
+// Loads an archive's module on the CPU, from the very bytes that were checked. Throws kCorrupt
+// where they are not the ones that were sealed, or not the file's that `info` was read from.
+torch::jit::Module LoadModule(const ArchiveInfo& info);
 
 }  // namespace kvr::model

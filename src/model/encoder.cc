@@ -2,6 +2,8 @@
 
 #include <cassert>
 
+#include "archive_image.h"
+#include "network.h"
 #include "torch_call.h"
 
 namespace kvr::model {
@@ -25,12 +27,7 @@ std::vector<float> Encoder::Embed(std::span<const Token> ids) {
   assert(!ids.empty() && static_cast<int>(ids.size()) <= info_.context_tokens);
   return TorchCall("cannot embed with " + info_.path.string(), Error::Kind::kIncompatible, [&] {
     const c10::InferenceMode inference;
-    const at::Tensor input = at::from_blob(const_cast<Token*>(ids.data()),
-                                           {static_cast<std::int64_t>(ids.size())}, at::kInt)
-                                 .to(at::kLong);
-    const at::Tensor embedding = impl_->module.forward({input}).toTensor().contiguous();
-    const float* data = embedding.const_data_ptr<float>();
-    return std::vector<float>(data, data + embedding.numel());
+    return ToVector(impl_->module.forward({IdsTensor(ids, "cpu")}).toTensor());
   });
 }
 

@@ -5,8 +5,11 @@
 #include <cstring>
 #include <random>
 
+#include "archive_image.h"
 #include "kv_tensors.h"
 #include "kvr/base/interrupt.h"
+#include "kvr/model/device.h"
+#include "network.h"
 #include "torch_call.h"
 
 namespace kvr::model {
@@ -37,7 +40,7 @@ LanguageModel::LanguageModel(const std::filesystem::path& path, const LanguageMo
 
 LanguageModel::~LanguageModel() = default;
 
-int LanguageModel::piece_tokens() const {
+int LanguageModel::chunk_tokens() const {
   // Measured on GPT-2-medium's shape: 512 rows come within 1 % of any length, 128 lose 3 to 8 %.
   constexpr int kLongest = 512;
   if (kernel_path_ == kTorchKernels) return options_.block_tokens;
@@ -62,16 +65,9 @@ std::vector<float> LanguageModel::Call(const char* method, std::span<const Token
   }
   return TorchCall("cannot run " + info_.path.string(), Error::Kind::kIncompatible, [&] {
     const c10::InferenceMode inference;
-    const at::Tensor input = at::from_blob(const_cast<Token*>(ids.data()),
-                                           {static_cast<std::int64_t>(ids.size())}, at::kInt)
-                                 .to(options_.device, at::kLong);
+    const at::Tensor input = IdsTensor(ids, options_.device);
     const KvBuffer::Tensors& kv = buffer.tensors();
-    const at::Tensor logits = impl_->module.get_method(method)({input, past, kv.keys, kv.values})
-                                  .toTensor()
-                                  .cpu()
-                                  .contiguous();
-    const float* data = logits.const_data_ptr<float>();
-    return std::vector<float>(data, data + logits.numel());
+    return ToVector(impl_->module.get_method(method)({input, past, kv.keys, kv.values}).toTensor());
   });
 }
 
@@ -90,13 +86,13 @@ std::vector<float> LanguageModel::Decode(Token id, int past, KvBuffer& buffer) {
 
 Probe LanguageModel::RunProbe() {
   // Depths in the second block: every remainder of 4, 8 and 32, single rows at both ends, and the
-  // block's edge itself; before it where pieces may pass an edge. What is not there is left out.
+  // block's edge itself; before it where chunks may pass an edge. What is not there is left out.
   constexpr std::array kDepths = {-97, -6, 0,  1,  2,  3,  7,  13, 28,  29,
                                   30,  32, 45, 57, 58, 59, 60, 97, 126, 127};
-  const int block = options_.block_tokens, piece = piece_tokens();
+  const int block = options_.block_tokens, chunk = chunk_tokens();
   const int past = 2 * block <= info_.context_tokens ? block : 0;
-  // The uncut piece is one as the schedule has them: a whole block, or all from the beginning.
-  const int length = piece > block ? std::min(61, block) : block;
+  // The uncut chunk is one as the schedule has them: a whole block, or all from the beginning.
+  const int length = chunk > block ? std::min(61, block) : block;
 
   std::mt19937 random(1);
   Tokens ids(static_cast<std::size_t>(past + length));
@@ -104,7 +100,7 @@ Probe LanguageModel::RunProbe() {
   const std::span<const Token> all(ids);
 
   KvBuffer whole = NewBuffer(past + length);
-  const int begin = piece > block ? 0 : past;
+  const int begin = chunk > block ? 0 : past;
   if (begin > 0) Prefill(all.first(static_cast<std::size_t>(begin)), 0, whole);
   const std::vector<float> expected =
       Prefill(all.subspan(static_cast<std::size_t>(begin)), begin, whole);

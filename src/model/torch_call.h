@@ -7,8 +7,6 @@
 #include <utility>
 
 #include "kvr/base/error.h"
-#include "kvr/model/archive.h"
-#include "kvr/model/runtime.h"
 
 namespace kvr::model {
 
@@ -46,13 +44,5 @@ auto TorchCall(const std::string& what, Error::Kind kind, Work&& work) {
     throw as_error(WithoutTraceback(error.what()));
   }
 }
-
-// Loads an archive's module on the CPU, from the very bytes that were checked. Throws kCorrupt
-// where they are not the ones that were sealed, or not the file's that `info` was read from.
-torch::jit::Module LoadModule(const ArchiveInfo& info);
-
-inline constexpr char kTorchKernels[] = "torch";
-// The kernels that run a network of this shape on this CPU: their name, or kTorchKernels.
-std::string KernelsFor(const ArchiveInfo& info);
 
 }  // namespace kvr::model

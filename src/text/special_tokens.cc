@@ -1,5 +1,6 @@
 #include "kvr/text/special_tokens.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <utf8proc.h>
 
 #include <algorithm>
@@ -63,9 +64,10 @@ SpecialTokens::SpecialTokens(const nlohmann::json& list) {
   for (const Entry& entry : entries_) {
     if (entry.text.empty() || entry.id < 0 || !texts.insert(entry.text).second ||
         !ids.insert(entry.id).second) {
-      throw Corrupt("tokenizer spec, \"special\": found text '" + entry.text + "' with id " +
-                    std::to_string(entry.id) +
-                    ", expected texts and ids that are present, not negative and not repeated");
+      throw Corrupt(
+          fmt::format("tokenizer spec, \"special\": found text '{}' with id {}, expected texts and "
+                      "ids that are present, not negative and not repeated",
+                      entry.text, entry.id));
     }
     begins_token_[static_cast<unsigned char>(entry.text[0])] = true;
   }

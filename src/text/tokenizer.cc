@@ -3,6 +3,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <sentencepiece_processor.h>
+#include <spdlog/fmt/fmt.h>
 
 #include <array>
 #include <nlohmann/json.hpp>
@@ -52,8 +53,9 @@ class Cutter {
     code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
                               PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr));
     if (code_ == nullptr) {
-      throw Corrupt("tokenizer spec, \"pattern\": " + Message(error) + " at byte " +
-                    std::to_string(offset) + "; export the model again");
+      throw Corrupt(
+          fmt::format("tokenizer spec, \"pattern\": {} at byte {}; export the model again",
+                      Message(error), offset));
     }
     // Without JIT (another processor, a hardened system) matching is slower and the same.
     (void)pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);
@@ -74,8 +76,10 @@ class Cutter {
       }
       const std::size_t to = pcre2_get_ovector_pointer(match.get())[1];
       if (to <= from) {
-        throw Corrupt("tokenizer spec, \"pattern\": it matches the empty string at byte " +
-                      std::to_string(from) + " of a text; export the model again");
+        throw Corrupt(
+            fmt::format("tokenizer spec, \"pattern\": it matches the empty string at byte {} of a "
+                        "text; export the model again",
+                        from));
       }
       if (from > done) cut(text.substr(done, from - done));
       cut(text.substr(from, to - from));
@@ -106,8 +110,8 @@ class Cutter {
     if (result == PCRE2_ERROR_JIT_STACKLIMIT) result = search(PCRE2_NO_JIT);
     if (result == PCRE2_ERROR_NOMATCH) return std::string_view::npos;
     if (result < 0) {
-      throw Resource("cutting text into words at byte " + std::to_string(from) + ": " +
-                     Message(result) + "; shorten the text");
+      throw Resource(fmt::format("cutting text into words at byte {}: {}; shorten the text", from,
+                                 Message(result)));
     }
     return pcre2_get_ovector_pointer(match)[0];
   }
@@ -137,12 +141,11 @@ struct Tokenizer::Impl {
     if (!status.ok()) throw CorruptModel(status.ToString());
     const int size = processor.GetPieceSize();
     if (const int expected = Value<int>(spec, "vocab_size"); size != expected) {
-      throw CorruptModel("found " + std::to_string(size) + " pieces, the spec has vocab_size " +
-                         std::to_string(expected));
+      throw CorruptModel(
+          fmt::format("found {} pieces, the spec has vocab_size {}", size, expected));
     }
     if (bos && (*bos < 0 || *bos >= size)) {
-      throw CorruptModel("the spec's bos_id " + std::to_string(*bos) + " is not one of " +
-                         std::to_string(size) + " pieces");
+      throw CorruptModel(fmt::format("the spec's bos_id {} is not one of {} pieces", *bos, size));
     }
     ReadPieces(size);
   }
@@ -170,9 +173,8 @@ struct Tokenizer::Impl {
     is_special.resize(static_cast<std::size_t>(size));
     for (const SpecialTokens::Entry& entry : special.entries()) {
       if (entry.id >= size) {
-        throw CorruptModel("the special token '" + entry.text + "' has id " +
-                           std::to_string(entry.id) + ", there are " + std::to_string(size) +
-                           " pieces");
+        throw CorruptModel(fmt::format("the special token '{}' has id {}, there are {} pieces",
+                                       entry.text, entry.id, size));
       }
       bytes_of[static_cast<std::size_t>(entry.id)] = entry.text;
       is_special[static_cast<std::size_t>(entry.id)] = true;
@@ -193,8 +195,8 @@ struct Tokenizer::Impl {
         const std::size_t length = static_cast<unsigned char>(piece[i]) < 0x80 ? 1 : 2;
         const auto found = byte_of.find(piece.substr(i, length));
         if (found == byte_of.end()) {
-          throw CorruptModel("piece " + std::to_string(id) + " ('" + piece +
-                             "') is no special token and not made of byte characters");
+          throw CorruptModel(fmt::format(
+              "piece {} ('{}') is no special token and not made of byte characters", id, piece));
         }
         bytes_of[at] += found->second;
         i += length;
@@ -230,8 +232,8 @@ struct Tokenizer::Impl {
   // Appends what `id` stands for. `at_start` is whether ordinary text begins here; it is updated.
   void Append(Token id, bool skip_special, bool& at_start, std::string& out) const {
     if (id < 0 || static_cast<std::size_t>(id) >= bytes_of.size()) {
-      throw InvalidInput("found token id " + std::to_string(id) + ", the vocabulary has ids 0 to " +
-                         std::to_string(bytes_of.size() - 1));
+      throw InvalidInput(fmt::format("found token id {}, the vocabulary has ids 0 to {}", id,
+                                     bytes_of.size() - 1));
     }
     const auto at = static_cast<std::size_t>(id);
     if (is_special[at]) {

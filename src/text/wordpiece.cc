@@ -1,5 +1,6 @@
 #include "kvr/text/wordpiece.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <utf8proc.h>
 
 #include <algorithm>
@@ -81,12 +82,12 @@ CodePoints::CodePoints(const nlohmann::json& ranges, const std::string& name) {
   } catch (const nlohmann::json::exception& error) {
     throw bad(error.what());
   }
-  if (bounds_.size() % 2 != 0) throw bad("found " + std::to_string(bounds_.size()) + " numbers");
+  if (bounds_.size() % 2 != 0) throw bad(fmt::format("found {} numbers", bounds_.size()));
   std::int32_t least = 0;
   for (std::size_t i = 0; i < bounds_.size(); i += 2) {
     const std::int32_t first = bounds_[i], last = bounds_[i + 1];
     if (first < least || last < first || last > 0x10FFFF) {
-      throw bad("found " + std::to_string(first) + ", " + std::to_string(last));
+      throw bad(fmt::format("found {}, {}", first, last));
     }
     least = ++bounds_[i + 1];
   }
@@ -126,20 +127,22 @@ WordPiece::WordPiece(const nlohmann::json& spec, std::string_view vocab)
   for (Token id = 0; !vocab.empty(); ++id) {
     const std::size_t end = std::min(vocab.find('\n'), vocab.size());
     if (!ids_.emplace(vocab.substr(0, end), id).second) {
-      throw Corrupt("vocabulary, line " + std::to_string(id + 1) + ": found '" +
-                    std::string(vocab.substr(0, end)) + "' a second time; export the model again");
+      throw Corrupt(
+          fmt::format("vocabulary, line {}: found '{}' a second time; export the model again",
+                      id + 1, vocab.substr(0, end)));
     }
     vocab.remove_prefix(std::min(end + 1, vocab.size()));
   }
   if (ids_.size() != vocab_size) {
-    throw Corrupt("vocabulary: found " + std::to_string(ids_.size()) +
-                  " pieces, the spec has vocab_size " + std::to_string(vocab_size) +
-                  "; export the model again");
+    throw Corrupt(fmt::format(
+        "vocabulary: found {} pieces, the spec has vocab_size {}; export the model again",
+        ids_.size(), vocab_size));
   }
   const auto check = [&](Token id, const std::string& name) {
     if (id < 0 || static_cast<std::size_t>(id) >= vocab_size) {
-      throw Corrupt("tokenizer spec, \"" + name + "\": found id " + std::to_string(id) +
-                    ", the vocabulary has ids 0 to " + std::to_string(vocab_size - 1));
+      throw Corrupt(
+          fmt::format("tokenizer spec, \"{}\": found id {}, the vocabulary has ids 0 to {}", name,
+                      id, vocab_size - 1));
     }
   };
   check(unknown_, "unknown_id");
@@ -212,8 +215,8 @@ void WordPiece::AppendWord(const std::vector<CodePoint>& word, Tokens& ids) cons
 
 WordPieces WordPiece::Encode(std::string_view text, std::size_t max_ids) const {
   if (max_ids < 2) {
-    throw InvalidInput("found a limit of " + std::to_string(max_ids) +
-                       " word pieces, expected at least 2: [CLS] and [SEP]");
+    throw InvalidInput(fmt::format(
+        "found a limit of {} word pieces, expected at least 2: [CLS] and [SEP]", max_ids));
   }
   if (!IsValidUtf8(text)) {
     throw InvalidInput("the text to tokenize is not valid UTF-8; repair it first");

@@ -91,7 +91,7 @@ Weight MakeWeight(WeightType type, int outputs, int inputs, std::vector<float> v
   return weight;
 }
 
-// Runs the kernels as ops.cc does, on one thread.
+// Runs the kernels as kvr::linear does, on one thread.
 std::vector<float> RunLinear(const Kernels& kernels, const Weight& weight,
                              const std::vector<float>& x, const float* bias, const float* residual,
                              Activation activation) {
@@ -241,6 +241,41 @@ TEST_P(KernelsTest, NormsAreLayerNormAndRmsNorm) {
   }
 }
 
+// Runs the kernels as kvr::attend does, on one thread.
+void RunAttention(const Kernels& kernels, const Attention& at) {
+  for (int row = 0; row < at.count; ++row) kernels.store_row(at, row);
+  std::vector<std::byte> scratch(kernels.attend_scratch_bytes(at));
+  const int queries = at.count * (at.heads / at.kv_heads);
+  for (int tile = 0; tile * kernels.query_tile < queries; ++tile) {
+    for (int head = 0; head < at.kv_heads; ++head) {
+      kernels.attend_tile(at, head, tile, scratch.data());
+    }
+  }
+}
+
+// What row `row` of head `head` should be: softmax over the keys that it sees, times their values.
+std::vector<double> ExpectedAttention(const Attention& at, int row, int head) {
+  const int dim = at.head_dim, width = (at.heads + 2 * at.kv_heads) * dim;
+  const int seen = at.past + (at.causal ? row + 1 : at.count);
+  const float* q = at.qkv + row * width + head * dim;
+  const std::ptrdiff_t first = head / (at.heads / at.kv_heads) * at.capacity * dim;
+  std::vector<double> weights, out(static_cast<std::size_t>(dim));
+  double sum = 0;
+  for (int k = 0; k < seen; ++k) {
+    double score = 0;
+    for (int d = 0; d < dim; ++d) score += q[d] * at.keys[first + k * dim + d];
+    weights.push_back(std::exp(score / std::sqrt(dim)));
+    sum += weights.back();
+  }
+  for (int k = 0; k < seen; ++k) {
+    for (int d = 0; d < dim; ++d) {
+      out[static_cast<std::size_t>(d)] +=
+          weights[static_cast<std::size_t>(k)] / sum * at.values[first + k * dim + d];
+    }
+  }
+  return out;
+}
+
 TEST_P(KernelsTest, AttentionIsSoftmaxOverWhatARowSees) {
   for (const auto& [heads, kv_heads, dim] : {std::tuple{4, 4, 16}, {6, 2, 64}, {3, 1, 80}}) {
     for (const auto& [past, count] : {std::pair{0, 1}, {0, 37}, {21, 9}, {40, 1}}) {
@@ -252,50 +287,26 @@ TEST_P(KernelsTest, AttentionIsSoftmaxOverWhatARowSees) {
         std::vector<float> keys = Random(static_cast<std::size_t>(kv_heads * capacity * dim));
         std::vector<float> values = Random(keys.size());
         std::vector<float> out(static_cast<std::size_t>(count * heads * dim));
-        Attention at{.qkv = qkv.data(),
-                     .cos = nullptr,
-                     .sin = nullptr,
-                     .keys = keys.data(),
-                     .values = values.data(),
-                     .out = out.data(),
-                     .heads = heads,
-                     .kv_heads = kv_heads,
-                     .head_dim = dim,
-                     .capacity = capacity,
-                     .past = past,
-                     .count = count,
-                     .causal = causal};
-        for (int row = 0; row < count; ++row) GetParam()->store_row(at, row);
-        std::vector<std::byte> scratch(GetParam()->attend_scratch_bytes(at));
-        const int queries = count * (heads / kv_heads);
-        for (int tile = 0; tile * GetParam()->query_tile < queries; ++tile) {
-          for (int head = 0; head < kv_heads; ++head) {
-            GetParam()->attend_tile(at, head, tile, scratch.data());
-          }
-        }
+        const Attention at{.qkv = qkv.data(),
+                           .cos = nullptr,
+                           .sin = nullptr,
+                           .keys = keys.data(),
+                           .values = values.data(),
+                           .out = out.data(),
+                           .heads = heads,
+                           .kv_heads = kv_heads,
+                           .head_dim = dim,
+                           .capacity = capacity,
+                           .past = past,
+                           .count = count,
+                           .causal = causal};
+        RunAttention(*GetParam(), at);
         for (int row = 0; row < count; ++row) {
-          for (int h = 0; h < heads; ++h) {
-            const int seen = causal ? past + row + 1 : past + count;
-            const float* q = &qkv[static_cast<std::size_t>(row * width + h * dim)];
-            const std::ptrdiff_t first = h / (heads / kv_heads) * capacity * dim;
-            std::vector<double> weights;
-            double sum = 0;
-            for (int k = 0; k < seen; ++k) {
-              double score = 0;
-              for (int d = 0; d < dim; ++d) {
-                score += q[d] * keys[static_cast<std::size_t>(first + k * dim + d)];
-              }
-              weights.push_back(std::exp(score / std::sqrt(dim)));
-              sum += weights.back();
-            }
+          for (int head = 0; head < heads; ++head) {
+            const std::vector<double> expected = ExpectedAttention(at, row, head);
             for (int d = 0; d < dim; ++d) {
-              double expected = 0;
-              for (int k = 0; k < seen; ++k) {
-                expected += weights[static_cast<std::size_t>(k)] / sum *
-                            values[static_cast<std::size_t>(first + k * dim + d)];
-              }
-              ASSERT_NEAR(out[static_cast<std::size_t>((row * heads + h) * dim + d)], expected,
-                          2e-5);
+              ASSERT_NEAR(at.out[(row * heads + head) * dim + d],
+                          expected[static_cast<std::size_t>(d)], 2e-5);
             }
           }
         }

@@ -1,4 +1,7 @@
 // How many cores this process may compute on.
+//
+// Thread safety: callable from any thread; nothing is kept. Errors: none; what cannot be read
+// limits nothing. Cost: reads files below /proc and /sys.
 #pragma once
 
 #include <filesystem>

@@ -2,6 +2,8 @@
 // maps the kind to an exit code. An expected absence (a cache miss) is a value, never an Error.
 //
 // A message says what was found, what was expected, where, and, where it helps, what to do.
+//
+// Thread safety: as std::runtime_error. Cost: a copy of the message.
 #pragma once
 
 #include <stdexcept>

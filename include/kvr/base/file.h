@@ -1,5 +1,8 @@
 // Files as this program needs them: whole reads, positioned scattered reads, durable writes.
-// Every function throws Error (kIo, kNotFound or kResource) naming the path.
+//
+// Thread safety: a UniqueFd belongs to one thread at a time; the functions may be called from any,
+// also on one descriptor, since reads name their positions. Errors: every function throws Error
+// (kIo, kNotFound or kResource) naming the path. Cost: system calls; writing waits for the disk.
 #pragma once
 
 #include <sys/uio.h>

@@ -1,4 +1,8 @@
 // SHA-256 (names and fingerprints) and XXH3-128 (payload checksums).
+//
+// Thread safety: an object belongs to one thread at a time; the functions may be called from any.
+// Errors: kResource or std::bad_alloc out of memory, and what DigestFromHex says. Cost: one pass
+// over the bytes.
 #pragma once
 
 #include <array>

@@ -1,4 +1,7 @@
 // Ctrl-C as a flag that long work looks at between its steps, so that it can leave things whole.
+//
+// Thread safety: the flag may be read from any thread; CatchInterrupts is called once, by main.
+// Errors: ThrowIfInterrupted alone throws. Cost: a read of the flag.
 #pragma once
 
 namespace kvr {

@@ -1,4 +1,7 @@
 // JSON as people write it: comments allowed, errors that name the place.
+//
+// Thread safety: functions of their arguments alone. Errors: parsing throws, the rest does not.
+// Cost: a pass over the text; NearMiss compares with every word allowed.
 #pragma once
 
 #include <filesystem>

@@ -1,4 +1,6 @@
 // Logging set-up: spdlog to stderr, so that stdout carries results only.
+//
+// Thread safety: called once, by main; logging itself may be done from any thread.
 #pragma once
 
 #include <string>

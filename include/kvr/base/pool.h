@@ -5,6 +5,9 @@
 // thread go on. On Linux they also see to it that two of them don't share a core while another
 // process has one to itself, and that the last one is not kept from a core while its caller's
 // idles.
+//
+// Thread safety: callable from any thread; one caller has the pool at a time. Errors: none but
+// std::system_error where no thread can be started. Cost: as For says.
 #pragma once
 
 #include <array>

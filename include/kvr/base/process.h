@@ -1,4 +1,6 @@
 // What the process asks of the system before anything else.
+//
+// Thread safety: called once, by main, before there are threads. Cost: a few system calls.
 #pragma once
 
 namespace kvr {

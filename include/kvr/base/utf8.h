@@ -1,4 +1,6 @@
 // UTF-8 checking and repair.
+//
+// Thread safety: functions of their arguments alone. Errors: none. Cost: one pass over the text.
 #pragma once
 
 #include <cstddef>

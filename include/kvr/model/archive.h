@@ -1,5 +1,8 @@
 // A model archive as a file: what it says of itself, read without loading its weights
 // (docs/archive_format.md).
+//
+// Thread safety: functions of their arguments alone; an ArchiveInfo is a plain value. Errors: as
+// each function says. Cost: ReadArchiveInfo reads the file's directory and its two small records.
 #pragma once
 
 #include <filesystem>

@@ -1,6 +1,7 @@
 // Encoder: a sentence encoder's TorchScript archive.
 //
-// Thread safety: none.
+// Thread safety: none; a call computes with the process's threads. Errors: what libtorch throws
+// comes out as Error. Cost: loading reads the file once and copies no weights.
 #pragma once
 
 #include <filesystem>

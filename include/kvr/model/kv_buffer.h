@@ -5,7 +5,8 @@
 // blocks are restored and stored: keys() and values() point there, Upload and Download carry over.
 // On the CPU they are one memory, and the two do nothing.
 //
-// Thread safety: none.
+// Thread safety: none. Errors: kResource where memory cannot be had or copied. Cost: each method
+// that copies says so.
 #pragma once
 
 #include <cstddef>

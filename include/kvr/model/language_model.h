@@ -1,7 +1,10 @@
 // LanguageModel: one TorchScript archive, ready to prefill and decode over a caller's KvBuffer. The
 // caller passes position and buffer, so reuse is nothing but another start position.
 //
-// Thread safety: none; libtorch runs its own threads inside a call.
+// Thread safety: none; a call computes with the process's threads. Errors: what libtorch throws
+// comes out as Error: kIncompatible for a network that cannot run, kResource out of memory. Cost:
+// loading reads the file once and copies no weights; a call's is its arithmetic, and a copy of the
+// logits.
 #pragma once
 
 #include <filesystem>
@@ -19,7 +22,7 @@
 namespace kvr::model {
 
 struct LanguageModelOptions {
-  int block_tokens = 128;
+  int block_tokens = kDefaultBlockTokens;
   std::string device = "cpu";  // or "cuda", "cuda:1"
   bool kernels = true;         // the program's own, where the CPU and the model's shape allow them
 };
@@ -42,9 +45,10 @@ class LanguageModel {
 
   [[nodiscard]] const ArchiveInfo& info() const { return info_; }
   [[nodiscard]] int block_tokens() const { return options_.block_tokens; }
-  // The longest piece that prefill takes at a time, a multiple of block_tokens: longer with the
-  // program's own kernels, where a cut anywhere keeps the bits (if the probe holds), else a block.
-  [[nodiscard]] int piece_tokens() const;
+  // The longest chunk of a prompt that prefill takes at a time, a multiple of block_tokens: longer
+  // with the program's own kernels, where a cut anywhere keeps the bits (if the probe holds), else
+  // a block.
+  [[nodiscard]] int chunk_tokens() const;
   // The linear layers of one transformer layer, and the output head.
   [[nodiscard]] const std::vector<LinearShape>& layer_shapes() const { return layer_shapes_; }
   [[nodiscard]] LinearShape head_shape() const { return {info_.vocab, info_.width}; }
@@ -60,7 +64,7 @@ class LanguageModel {
   [[nodiscard]] KvBuffer NewBuffer(int tokens) const;
 
   // Computes positions past..past+ids.size()-1 over the keys and values below `past`, writes
-  // theirs, and returns the last token's logits [vocab]. One call is one piece, whatever its
+  // theirs, and returns the last token's logits [vocab]. One call is one chunk, whatever its
   // length: the schedule is the caller's. Throws kInvalidInput for an id outside the vocabulary.
   // REQUIRES: ids is not empty; the buffer reaches the block
   // edge behind the last token and is finite there; the last position lies inside the context.
@@ -73,9 +77,9 @@ class LanguageModel {
   // not bit for bit those of Prefill, so nobody stores them (design law 1).
   std::vector<float> Decode(Token id, int past, KvBuffer& buffer);
 
-  // Cuts a piece of pseudo-random ids at the second block's edge and at several depths around it,
+  // Cuts a chunk of pseudo-random ids at the second block's edge and at several depths around it,
   // one row and odd counts among them, and compares logits, keys and values bit for bit with the
-  // uncut piece. Costs about 900 prefilled tokens, or 1,700 with torch's kernels.
+  // uncut chunk. Costs about 900 prefilled tokens, or 1,700 with torch's kernels.
   [[nodiscard]] Probe RunProbe();
 
  private:

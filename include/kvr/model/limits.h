@@ -1,5 +1,8 @@
 // What this machine can do at best, measured in the way the models use it: the bounds that phases
 // are compared with. REQUIRES: SetUpRuntime was called; nothing else runs.
+//
+// Thread safety: none; each call takes all compute threads. Errors: kInterrupted between passes;
+// MeasureGemmRate also kIncompatible, where libtorch lacks what it calls. Cost: eight passes each.
 #pragma once
 
 #include <cstdint>

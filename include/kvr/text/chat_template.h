@@ -1,4 +1,7 @@
 // Chat templates reduced to role prefixes and suffixes.
+//
+// Thread safety: const methods may run concurrently. Errors: as each method says. Cost: a copy of
+// the text.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -1,6 +1,7 @@
 // Special tokens written out in a text, and how a text is cut at them.
 //
-// Thread safety: const methods may run concurrently.
+// Thread safety: const methods may run concurrently. Errors: as each method says. Cost: a pass over
+// the text; where a token may begin, a comparison with each of them.
 #pragma once
 
 #include <array>

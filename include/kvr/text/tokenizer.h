@@ -1,6 +1,6 @@
 // A language model's tokenizer: text to token ids and back, exactly as the reference does it.
 //
-// Thread safety: const methods may run concurrently.
+// Thread safety: const methods may run concurrently. Errors and cost: as each method says.
 #pragma once
 
 #include <memory>

@@ -1,7 +1,8 @@
 // BERT's tokenizer: cleaning, lower-casing, accent stripping, CJK and punctuation splitting, then
 // greedy longest-match-first word pieces.
 //
-// Thread safety: const methods may run concurrently.
+// Thread safety: const methods may run concurrently. Errors: as each method says. Cost: linear in
+// the text, with up to max_word_chars look-ups for each character.
 #pragma once
 
 #include <cstdint>

@@ -27,10 +27,6 @@ inline Vec Load(const std::uint16_t* p) {
 inline void Store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 inline Vec Set(float x) { return _mm256_set1_ps(x); }
 inline Vec Fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
-inline Vec Add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
-inline Vec Sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
-inline Vec Mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
-inline Vec Div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
 inline Vec Max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 inline Vec Min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 inline Vec Abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), a); }
@@ -74,7 +70,7 @@ inline IntVec Dot(IntVec c, IntVec a, IntVec b) {
 
 }  // namespace
 
-#include "body.inc"
+#include "kernels.inc"
 
 const Kernels kAvx2 = MakeKernels("avx2_1");
 

@@ -28,10 +28,6 @@ inline Vec Load(const std::uint16_t* p) {
 inline void Store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
 inline Vec Set(float x) { return _mm512_set1_ps(x); }
 inline Vec Fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
-inline Vec Add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
-inline Vec Sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
-inline Vec Mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
-inline Vec Div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 inline Vec Max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 inline Vec Min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 inline Vec Abs(Vec a) { return _mm512_abs_ps(a); }
@@ -53,7 +49,7 @@ inline IntVec Dot(IntVec c, IntVec a, IntVec b) { return _mm512_dpbusd_epi32(c, 
 
 }  // namespace
 
-#include "body.inc"
+#include "kernels.inc"
 
 const Kernels kAvx512 = MakeKernels("avx512_1");
 

@@ -3,8 +3,12 @@
 // with it, and attention reads each row's own keys only. Recycling at any depth, and decoding, are
 // thereby exact by construction; LanguageModel::RunProbe checks it all the same.
 //
-// Built once for each instruction set from body.inc; Best() picks at run time. Calls run on the
-// caller's thread; ops.cc divides the work.
+// Built once for each instruction set from kernels.inc, which names a file for each kind of
+// operation; Best() picks at run time. Calls run on the caller's thread; the operators divide the
+// work (operators.h).
+//
+// Thread safety: stateless; concurrent calls may share what they only read, and must not share
+// outputs, scratch or, within attend's two steps, rows. Errors: none; operators check shapes first.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +18,18 @@ namespace kvr::model::kernels {
 
 // A weight [outputs, inputs] lies in panels of this many outputs, the last one filled with zeros:
 // fp32 and bf16 as [panel][input][output in panel], int8 as
-// [panel][input / 4][output in panel][4 inputs].
+// [panel][input / 4][output in panel][4 inputs] (4 is kDotInputs). The exporter writes them so.
 inline constexpr int kPanel = 32;
+// Rows of floats have a multiple of this many: whole vectors of the widest instruction set.
+inline constexpr int kWidthMultiple = 16;
+// Bytes: a cache line, and the widest vector.
+inline constexpr int kAlign = 64;
 // int8: so many inputs of one output share a scale; as many of one row of the left side, too.
 inline constexpr int kGroup = 32;
+// int8: so many inputs of one output lie together, as one 32-bit lane of a dot product.
+inline constexpr int kDotInputs = 4;
+// int8: added to the left side's values, since the dot product takes unsigned bytes there.
+inline constexpr int kZero = 128;
 
 enum class WeightType { kFp32, kBf16, kInt8 };
 
@@ -36,7 +48,7 @@ struct Linear {
   WeightType type;
   const void* weight;
   const float* scales;          // int8: [panel][group][output in panel]
-  const std::int32_t* offsets;  // int8, as scales: -128 times the sum of the group's weights
+  const std::int32_t* offsets;  // int8, as scales: -kZero times the sum of the group's weights
   const float* bias;            // [outputs], or null
   const float* residual;        // as out, or null
   float* out;                   // [rows, outputs], or half as wide

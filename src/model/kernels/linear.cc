@@ -1,0 +1,76 @@
+// kvr::linear: out = activation(x W^T + bias) + residual.
+#include "operators.h"
+
+namespace kvr::model::kernels {
+
+// The weight's part of a layer.
+Linear Describe(const at::Tensor& weight, const at::Tensor& scales, const at::Tensor& offsets) {
+  TORCH_CHECK(weight.is_contiguous() && weight.dim() >= 3 && weight.size(2) == kPanel,
+              "weight: expected panels of ", kPanel, " outputs");
+  Linear layer{};
+  layer.weight = weight.const_data_ptr();
+  layer.inputs = static_cast<int>(weight.size(1));
+  layer.outputs = static_cast<int>(weight.size(0)) * kPanel;
+  if (weight.scalar_type() == at::kFloat) {
+    layer.type = WeightType::kFp32;
+  } else if (weight.scalar_type() == at::kBFloat16) {
+    layer.type = WeightType::kBf16;
+  } else {
+    TORCH_CHECK(
+        weight.scalar_type() == at::kChar && weight.dim() == 4 && weight.size(3) == kDotInputs,
+        "weight: expected float32, bfloat16, or int8 in fours");
+    layer.type = WeightType::kInt8;
+    layer.inputs *= kDotInputs;
+    const std::int64_t count = weight.size(0) * (layer.inputs / kGroup) * kPanel;
+    TORCH_CHECK(layer.inputs % kGroup == 0 && scales.numel() == count && offsets.numel() == count &&
+                    offsets.scalar_type() == at::kInt && offsets.is_contiguous(),
+                "weight: int8 without a scale for each group of ", kGroup);
+    layer.scales = Floats(scales, "scales");
+    layer.offsets = offsets.const_data_ptr<std::int32_t>();
+  }
+  return layer;
+}
+
+at::Tensor LinearOp(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scales,
+                    const at::Tensor& offsets, const std::optional<at::Tensor>& bias,
+                    const std::optional<at::Tensor>& residual, std::int64_t outputs,
+                    std::int64_t activation) {
+  const Kernels& kernels = Here();
+  Linear layer = Describe(weight, scales, offsets);
+  layer.activation = static_cast<Activation>(activation);
+  const bool halved = layer.activation == Activation::kSiluMultiply;
+  TORCH_CHECK(activation >= 0 && activation <= 3, "activation: found ", activation);
+  TORCH_CHECK(x.dim() == 2 && x.size(1) == layer.inputs, "x: expected ", layer.inputs, " columns");
+  TORCH_CHECK(outputs <= layer.outputs && outputs > layer.outputs - kPanel &&
+                  (!halved || outputs == layer.outputs),
+              "outputs: found ", outputs, " for ", layer.outputs, " in the panels");
+  layer.outputs = static_cast<int>(outputs);
+  layer.rows = static_cast<int>(x.size(0));
+  layer.x = Floats(x, "x");
+  layer.bias = FloatsOrNull(bias, "bias");
+  TORCH_CHECK(!bias || bias->numel() == outputs, "bias: expected ", outputs);
+  layer.residual = FloatsOrNull(residual, "residual");
+  at::Tensor out = at::empty({x.size(0), halved ? outputs / 2 : outputs}, x.options());
+  TORCH_CHECK(!residual || residual->sizes() == out.sizes(),
+              "residual: expected the output's shape");
+  layer.out = out.mutable_data_ptr<float>();
+  if (layer.rows == 0) return out;
+
+  const int panels = static_cast<int>(weight.size(0));
+  const int tiles = kernels.row_tiles(layer);
+  layer.packed_x = Scratch<0>(kernels.packed_bytes(layer));
+  if (tiles == 1) kernels.pack_rows(layer, 0);
+  const std::size_t scratch_bytes = kernels.panel_scratch_bytes(layer);
+  if (tiles > 1) {
+    Parallel(tiles, 1, [&](int tile, int last) {
+      for (; tile < last; ++tile) kernels.pack_rows(layer, tile);
+    });
+  }
+  Parallel(panels, 1, [&](int panel, int last) {
+    std::byte* const scratch = Scratch<1>(scratch_bytes);
+    for (; panel < last; ++panel) kernels.panel(layer, panel, scratch);
+  });
+  return out;
+}
+
+}  // namespace kvr::model::kernels
