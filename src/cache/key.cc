@@ -20,7 +20,7 @@ std::string CacheKey::ToJson() const {
                        {"codec", ToString(codec)},
                        {"cpu_model", cpu_model},
                        {"device", device},
-                       {"element", ElementName(shape.element_type)},
+                       {"element", "F32"},
                        {"format_version", kFormatVersion},
                        {"head_dim", shape.head_dim},
                        {"instruction_set", instruction_set},

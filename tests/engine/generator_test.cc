@@ -243,7 +243,8 @@ TEST_P(GeneratorTest, ALossyHitClaimsNothingAndDriftsALittle) {
   const Generation baseline = Baseline(prompt);
   const auto [low, high] =
       std::minmax_element(baseline.logits[0].begin(), baseline.logits[0].end());
-  for (const cache::Codec codec : {cache::Codec::kBf16, cache::Codec::kFp16, cache::Codec::kInt8}) {
+  for (const cache::Codec codec : {cache::CodecFromString("bf16"), cache::CodecFromString("fp16"),
+                                   cache::CodecFromString("int8")}) {
     SCOPED_TRACE(cache::ToString(codec));
     generator_->OpenStore(folder_.path(), {}, codec);
     generator_->ForgetBuffer();
@@ -270,7 +271,8 @@ TEST_P(GeneratorTest, ALossyHitClaimsNothingAndDriftsALittle) {
       }
       EXPECT_GT(largest, 0);
       // With int8 weights the activations are rounded too, which a small change can tip over.
-      const bool fine = codec == cache::Codec::kFp16 && generator_->info().precision != "int8";
+      const bool fine =
+          codec == cache::CodecFromString("fp16") && generator_->info().precision != "int8";
       EXPECT_LT(largest, (*high - *low) * (fine ? 0.01 : 0.1));
     }
     // A miss computes everything, whatever the store: the claim stands.
@@ -284,7 +286,8 @@ TEST_P(GeneratorTest, ALossyHitClaimsNothingAndDriftsALittle) {
 // Design law 1: nothing that descends from values that a codec has changed is stored.
 TEST_P(GeneratorTest, SavingAfterALossyRestoreStoresWhatAFreshComputationWould) {
   const std::string text = RandomText(60, 9), prompt = text + " and so on", next = prompt + ", so.";
-  for (const cache::Codec lossy : {cache::Codec::kBf16, cache::Codec::kFp16, cache::Codec::kInt8}) {
+  for (const cache::Codec lossy : {cache::CodecFromString("bf16"), cache::CodecFromString("fp16"),
+                                   cache::CodecFromString("int8")}) {
     for (const cache::Codec target : {cache::Codec::kFp32, lossy}) {
       SCOPED_TRACE(std::string(cache::ToString(lossy)) + " to " + cache::ToString(target));
       TempFolder before, after, fresh;
