@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kvr/base/error.h"
+#include "kvr/cache/block.h"
 #include "kvr/cache/store.h"
 
 namespace kvr::cache {

@@ -369,34 +369,5 @@ TEST(ViewTest, NoCandidateIsSaidOfNone) {
   EXPECT_EQ(plan.limited_by, LimitedBy::kNoCandidate);
 }
 
-TEST(ViewTest, NamesOfMatchesReadBack) {
-  for (const Match match : kMatches) EXPECT_EQ(MatchFromString(ToString(match)), match);
-  EXPECT_THROW((void)MatchFromString("tokens"), Error);
-}
-
-// A rule that is no member of the program's list, in a list of one more.
-TEST(ViewTest, AddingOneMatchRuleIsOneLine) {
-  const Match half{"half", false, false,
-                   [](std::uint32_t tokens, std::uint32_t) { return tokens / 2; },
-                   LimitedBy::kDiverged};
-  std::vector<Match> more(kMatches.begin(), kMatches.end());
-  more.push_back(half);
-  EXPECT_EQ(MatchNames(more), (std::vector<std::string>{"whole", "token", "block", "half"}));
-  EXPECT_EQ(MatchFromString("half", more), half);
-  try {
-    (void)MatchFromString("third", more);
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_STREQ(e.what(), "match 'third' found, expected whole, token, block or half");
-  }
-  const View view = ViewOf({{0, 1, 2, 0, 1, 2, 0, 1, 2}});
-  const Tokens prompt = {0, 1, 2, 0, 1, 2, 1};
-  for (const Plan& plan : {Walk(view, prompt, half), Verified(view, prompt, half)}) {
-    EXPECT_EQ(plan.depth, 3U);
-    EXPECT_EQ(plan.limited_by, LimitedBy::kDiverged);
-    EXPECT_EQ(plan.tokens, (Tokens{0, 1, 2}));
-  }
-}
-
 }  // namespace
 }  // namespace kvr::cache
