@@ -524,7 +524,7 @@ class Sweep {
     if (cell->policy == "off") return;
     cell->match = cache::ToString(variant.reuse.match);
     cell->codec = cache::ToString(variant.reuse.codec);
-    if (variant.reuse.policy == engine::Policy::kEmbedding) {
+    if (variant.reuse.policy.by_similarity) {
       cell->candidates = variant.reuse.candidates;
     }
   }
@@ -606,7 +606,7 @@ class Sweep {
     }
     if (cell->recycled() && !cell->is_null()) {
       // Null where the phase did not run.
-      if (request.reuse.policy == engine::Policy::kEmbedding) cell->embed_ms = timings.embed_ms;
+      if (request.reuse.policy.by_similarity) cell->embed_ms = timings.embed_ms;
       cell->lookup_ms = timings.lookup_ms;
       if (timings.restore_ms > 0) cell->restore_ms = timings.restore_ms;
       cell->restored_bytes = static_cast<std::int64_t>(generation.restored_bytes);
