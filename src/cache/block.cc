@@ -84,10 +84,10 @@ std::string BlockFormat::EncodeHeader(const Digest& hash, const Digest& parent,
                      {"format", "kvr-block"},        {"hash", Hex(hash)},
                      {"key", Hex(key_hash_)},        {"parent", Hex(parent)},
                      {"tokens", JoinTokens(tokens)}, {"version", std::to_string(kFormatVersion)}};
-  const Tensor tensor = {StoredElementName(codec_),
+  const Tensor tensor = {codec_.element,
                          {shape_.layers, shape_.kv_heads, tokens.size(), shape_.head_dim}};
   header.tensors = {{"keys", tensor}, {"values", tensor}};
-  if (ScaleBytes(codec_) > 0) {
+  if (codec_.scale_bytes > 0) {
     const Tensor scales = {"F32", {shape_.layers, shape_.kv_heads, tokens.size()}};
     header.tensors["key_scales"] = scales;  // these names come before those of the numbers
     header.tensors["value_scales"] = scales;
@@ -105,21 +105,21 @@ std::uint64_t BlockFormat::Write(const fs::path& path, const ChainLink& link,
   std::byte* at = payload.get();
   for (const bool values : {false, true}) {
     std::byte* scales = at;
-    at += shape_.Runs() * link.count * ScaleBytes(codec_);
+    at += shape_.Runs() * link.count * codec_.scale_bytes;
     for (std::uint64_t run = 0; run < shape_.Runs(); ++run) {
       const std::byte* const from =
           RunAt(shape_, source, run + (values ? shape_.Runs() : 0), link.first);
       if (IsExact(codec_)) {
         std::memcpy(at, from, shape_.RunBytes(link.count));
-      } else if (!Encode(codec_, from, link.count, shape_.head_dim, at, scales)) {
+      } else if (!codec_.encode(from, link.count, shape_.head_dim, at, scales)) {
         throw InvalidInput(std::string("the ") + (values ? "values" : "keys") + " of layer " +
                            std::to_string(run / shape_.kv_heads) + ", head " +
                            std::to_string(run % shape_.kv_heads) + " reach " +
                            LargestNumber(from, run_numbers) + ", which codec " + ToString(codec_) +
                            " cannot hold; store with codec fp32");
       }
-      at += run_numbers * StoredElementBytes(codec_);
-      scales += link.count * ScaleBytes(codec_);
+      at += run_numbers * codec_.element_bytes;
+      scales += link.count * codec_.scale_bytes;
     }
   }
   const std::span<const std::byte> bytes(payload.get(), payload_bytes);
@@ -202,8 +202,8 @@ void BlockFormat::ReadRaw(int fd, const fs::path& path, std::uint64_t offset, st
 void BlockFormat::ReadEncoded(int fd, const fs::path& path, std::uint64_t offset,
                               std::uint64_t tokens, const KvBufferView& buffer, std::uint32_t first,
                               Xxh3* checksum) const {
-  const std::uint64_t scales_bytes = tokens * ScaleBytes(codec_);  // of one run
-  const std::uint64_t run_bytes = tokens * shape_.head_dim * StoredElementBytes(codec_);
+  const std::uint64_t scales_bytes = tokens * codec_.scale_bytes;  // of one run
+  const std::uint64_t run_bytes = tokens * shape_.head_dim * codec_.element_bytes;
   const std::uint64_t batch_runs =
       std::clamp<std::uint64_t>(kBatchBytes / run_bytes, 1, shape_.Runs());
   const std::uint64_t all_scales_bytes = shape_.Runs() * scales_bytes;
@@ -224,8 +224,8 @@ void BlockFormat::ReadEncoded(int fd, const fs::path& path, std::uint64_t offset
       read(numbers, count * run_bytes);
       for (std::uint64_t i = 0; i < count; ++i) {
         const std::uint64_t run = batch + i;
-        Decode(codec_, numbers + i * run_bytes, scales + run * scales_bytes, tokens,
-               shape_.head_dim, RunAt(shape_, buffer, run + (values ? shape_.Runs() : 0), first));
+        codec_.decode(numbers + i * run_bytes, scales + run * scales_bytes, tokens, shape_.head_dim,
+                      RunAt(shape_, buffer, run + (values ? shape_.Runs() : 0), first));
       }
     }
   }

@@ -1,19 +1,15 @@
 #include "folder.h"
 
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <optional>
 #include <set>
 #include <string>
-#include <thread>
 
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
-#include "kvr/base/interrupt.h"
 
 namespace kvr::cache {
 
@@ -53,18 +49,14 @@ std::vector<fs::directory_entry> EntriesOf(const fs::path& folder) {
 
 }  // namespace
 
-void WaitForLock(int fd, int kind, const fs::path& folder, int timeout_ms) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
-  while (::flock(fd, kind | LOCK_NB) != 0) {
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) throw IoError("cannot lock " + folder.string(), errno);
-    ThrowIfInterrupted();
-    if (std::chrono::steady_clock::now() >= deadline) {
-      throw Resource("another process has kept the cache " + folder.string() + " locked for " +
-                     std::to_string(timeout_ms) + " ms; wait for it or end it");
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
+std::uint64_t InodeOf(const fs::path& path) {
+  struct stat info;
+  return ::lstat(path.c_str(), &info) == 0 ? info.st_ino : 0;
+}
+
+std::uint64_t InodeOf(int fd) {
+  struct stat info;
+  return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
 }
 
 void Unlink(const fs::path& path) {
@@ -88,8 +80,8 @@ std::uint64_t UnlinkAndSync(const std::vector<fs::path>& files) {
 
 FolderFiles ListFolder(const fs::path& folder) {
   FolderFiles files;
-  static const std::set<std::string> kKnown = {
-      "blocks", "entries", "quarantine", "key.json", "lock", kIndexName, "index.sqlite-journal"};
+  static const std::set<std::string> kKnown = {"blocks",  "entries",  "quarantine", kKeyName,
+                                               kLockName, kIndexName, kJournalName};
   const auto sort = [&](const fs::directory_entry& file, std::map<Digest, fs::path>* known,
                         std::string_view prefix) {
     const fs::path name = file.path().filename();

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <vector>
@@ -12,7 +13,10 @@
 namespace kvr::cache {
 
 inline constexpr char kSuffix[] = ".safetensors";
+inline constexpr char kKeyName[] = "key.json";
+inline constexpr char kLockName[] = "lock";
 inline constexpr char kIndexName[] = "index.sqlite";
+inline constexpr char kJournalName[] = "index.sqlite-journal";
 
 struct FolderFiles {
   std::map<Digest, std::filesystem::path> blocks;
@@ -35,8 +39,8 @@ void Unlink(const std::filesystem::path& path);
 // that they had. Throws kIo; what was unlinked before stays so.
 std::uint64_t UnlinkAndSync(const std::vector<std::filesystem::path>& files);
 
-// Waits for LOCK_EX or LOCK_SH on an open lock file; closing it gives the lock back. Throws
-// kResource after `timeout_ms`, kInterrupted, kIo.
-void WaitForLock(int fd, int kind, const std::filesystem::path& folder, int timeout_ms);
+// Tells a file from another that has taken its name; 0 when there is none.
+[[nodiscard]] std::uint64_t InodeOf(const std::filesystem::path& path);
+[[nodiscard]] std::uint64_t InodeOf(int fd);
 
 }  // namespace kvr::cache

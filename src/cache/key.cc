@@ -20,7 +20,7 @@ std::string CacheKey::ToJson() const {
                        {"codec", ToString(codec)},
                        {"cpu_model", cpu_model},
                        {"device", device},
-                       {"element", ElementName(shape.element_type)},
+                       {"element", "F32"},
                        {"format_version", kFormatVersion},
                        {"head_dim", shape.head_dim},
                        {"instruction_set", instruction_set},
@@ -78,8 +78,7 @@ CacheKey CacheKey::FromJson(const std::string& text, const std::string& where) {
 }
 
 CacheKey CacheKey::FromFile(const fs::path& path) {
-  constexpr std::uint64_t kMostBytes = 1 << 16;  // a key has less than a thousand
-  return FromJson(ReadFile(path, kMostBytes), path.string());
+  return FromJson(ReadFile(path, kMaxKeyBytes), path.string());
 }
 
 Digest CacheKey::Hash() const { return Sha256Of(ToJson()); }
@@ -102,7 +101,7 @@ namespace {
 
 // What ClearCaches leaves: a cache's folders and lock, without a key or an entry.
 bool IsCleared(const fs::path& folder) {
-  return IsCacheFolderName(folder.filename().string()) && TypeOf(folder / "key.json") == 0 &&
+  return IsCacheFolderName(folder.filename().string()) && TypeOf(folder / kKeyName) == 0 &&
          ListFolder(folder).entries.empty();
 }
 
@@ -115,7 +114,7 @@ std::vector<CacheFolder> ListCacheFolders(const fs::path& cache_dir,
   fs::directory_iterator entries(cache_dir, error);
   if (error) throw IoError("cannot list the cache folder " + cache_dir.string(), error.value());
   for (const fs::directory_entry& entry : entries) {
-    const fs::path key_path = entry.path() / "key.json";
+    const fs::path key_path = entry.path() / kKeyName;
     try {
       if (IsCleared(entry.path())) continue;
       CacheKey key = CacheKey::FromFile(key_path);

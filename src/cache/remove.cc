@@ -1,6 +1,5 @@
 // How entries, blocks and whole caches are removed. Nothing here needs space on the disk, and what
 // may go is read from the entries' own files: the index is derived from them, and may be wrong.
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -8,11 +7,13 @@
 #include <cerrno>
 #include <set>
 
+#include "files.h"
 #include "folder.h"
 #include "kvr/base/error.h"
-#include "kvr/cache/entry.h"
 #include "kvr/cache/store.h"
+#include "lock.h"
 #include "store_writer.h"
+#include "transaction.h"
 
 namespace kvr::cache {
 
@@ -20,7 +21,7 @@ namespace fs = std::filesystem;
 
 RemoveResult Store::Remove(const Digest& entry) {
   const Writer writer(this, options_.lock_timeout_ms);
-  const fs::path path = EntryPath(entry);
+  const fs::path path = files_->EntryPath(entry);
   if (!index_->HasEntry(entry) && TypeOf(path) == 0) {
     throw NotFound("the cache has no entry " + Hex(entry));
   }
@@ -45,11 +46,11 @@ RemoveResult Store::RemoveUnused() {
 }
 
 void Store::RemoveUnusedBlocks(RemoveResult* result) {
-  const FolderFiles files = ListFolder(folder_);
+  const FolderFiles files = ListFolder(folder());
   std::set<Digest> used;
   for (const auto& [id, path] : files.entries) {
     try {
-      const EntryRow row = ReadEntry(path, id, format_.key_hash(), key_.block_tokens);
+      const EntryRow row = files_->CheckEntry(path, id);
       used.insert(row.chain.begin(), row.chain.end());
     } catch (const Error& e) {
       spdlog::warn(
@@ -76,13 +77,12 @@ void Store::RemoveUnusedBlocks(RemoveResult* result) {
 // The files are the truth: where the index can't be written, the next opening makes it anew.
 void Store::Forget(const std::function<void()>& change) {
   try {
-    index_->Begin();
+    Transaction transaction(index_.get());
     change();
-    index_->Commit();
+    transaction.Commit();
   } catch (const Error& e) {
-    index_->Rollback();
     spdlog::warn("cache {}: the index is behind the files and will be made anew: {}",
-                 folder_.string(), e.what());
+                 folder().string(), e.what());
   }
 }
 
@@ -94,16 +94,15 @@ ClearResult ClearCaches(const fs::path& cache_dir, int lock_timeout_ms) {
   for (; !error && at != fs::directory_iterator(); at.increment(error)) {
     const bool ours =
         IsCacheFolderName(at->path().filename().string()) && TypeOf(at->path()) == S_IFDIR &&
-        (TypeOf(at->path() / "entries") == S_IFDIR || TypeOf(at->path() / "lock") != 0);
+        (TypeOf(at->path() / "entries") == S_IFDIR || TypeOf(at->path() / kLockName) != 0);
     (ours ? folders : result.left).push_back(at->path());
   }
   if (error) throw IoError("cannot list the cache folder " + cache_dir.string(), error.value());
   for (const fs::path& folder : folders) {
-    const UniqueFd lock(
-        ::open((folder / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    const UniqueFd lock = OpenLock(folder);
     // A full disk has no room for a lock file; then nobody else has one either.
     if (lock.get() < 0 && errno != ENOSPC && errno != EDQUOT) {
-      throw IoError("cannot open " + (folder / "lock").string(), errno);
+      throw IoError("cannot open " + (folder / kLockName).string(), errno);
     }
     if (lock.get() >= 0) WaitForLock(lock.get(), LOCK_EX, folder, lock_timeout_ms);
     const FolderFiles files = ListFolder(folder);
@@ -112,7 +111,7 @@ ClearResult ClearCaches(const fs::path& cache_dir, int lock_timeout_ms) {
     for (const auto& [id, path] : files.entries) all.push_back(path);
     for (const auto& [hash, path] : files.blocks) all.push_back(path);
     // Last: what is left of an interrupted removal is still seen to be a cache.
-    for (const char* name : {"index.sqlite-journal", kIndexName, "key.json"}) {
+    for (const char* name : {kJournalName, kIndexName, kKeyName}) {
       if (TypeOf(folder / name) != 0) all.push_back(folder / name);
     }
     result.bytes_freed += UnlinkAndSync(all);

@@ -371,10 +371,10 @@ std::vector<BatchLine> Prompts(const Options& options) {
 void Run(const Options& options) {
   options.sampling.Check();
   const std::vector<BatchLine> lines = Prompts(options);
-  const bool embedding = options.policy == "embedding" || options.save;
-  engine::Generator generator = options.model.Load(embedding);
-  if (options.policy == "embedding" && generator.encoder() == nullptr) {
-    throw InvalidInput(std::string("policy embedding needs an encoder: there is no ") +
+  const bool by_similarity = engine::PolicyFromString(options.policy).by_similarity;
+  engine::Generator generator = options.model.Load(by_similarity || options.save);
+  if (by_similarity && generator.encoder() == nullptr) {
+    throw InvalidInput("policy " + options.policy + " needs an encoder: there is no " +
                        kDefaultEncoder + "; give --encoder FILE");
   }
   Runner runner(options, generator);
@@ -406,10 +406,10 @@ void AddRun(CLI::App& app) {
       ->check(CLI::IsMember({"baseline", "recycled", "both"}));
   command->add_option("--policy", options->policy, "How entries are found")
       ->capture_default_str()
-      ->check(CLI::IsMember({"embedding", "prefix", "off"}));
+      ->check(CLI::IsMember(engine::PolicyNames()));
   command->add_option("--match", options->match, "How much of an entry may be reused")
       ->capture_default_str()
-      ->check(CLI::IsMember({"whole", "token", "block"}));
+      ->check(CLI::IsMember(cache::MatchNames()));
   command->add_option("--candidates", options->candidates, "Policy embedding: entries looked at")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));

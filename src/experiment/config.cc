@@ -220,11 +220,11 @@ constexpr std::array kAxes = {"policies", "match", "codecs", "candidates"};
 engine::Reuse ReadReuse(Reader& reader) {
   engine::Reuse reuse;
   reuse.policy =
-      engine::PolicyFromString(reader.OneOf("policy", "embedding", {"embedding", "prefix"}));
-  reuse.match = cache::MatchFromString(reader.OneOf("match", "token", {"whole", "token", "block"}));
+      engine::PolicyFromString(reader.OneOf("policy", "embedding", engine::FindingPolicyNames()));
+  reuse.match = cache::MatchFromString(reader.OneOf("match", "token", cache::MatchNames()));
   reuse.codec = cache::CodecFromString(reader.OneOf("codec", "fp32", cache::CodecNames()));
   reuse.candidates = static_cast<int>(reader.Integer("candidates", 5, 1, 1000));
-  if (reuse.policy != engine::Policy::kEmbedding && reader.Find("candidates") != nullptr) {
+  if (!reuse.policy.by_similarity && reader.Find("candidates") != nullptr) {
     reader.Fail("candidates", reuse.candidates, "it with policy embedding only");
   }
   reader.Finish();
@@ -233,8 +233,8 @@ engine::Reuse ReadReuse(Reader& reader) {
 
 // What tells a way of reuse from another.
 auto Identity(const engine::Reuse& reuse) {
-  const bool embedding = reuse.policy == engine::Policy::kEmbedding;
-  return std::tuple(reuse.policy, reuse.match, reuse.codec, embedding ? reuse.candidates : 0);
+  return std::tuple(reuse.policy, reuse.match, reuse.codec,
+                    reuse.policy.by_similarity ? reuse.candidates : 0);
 }
 
 // "reuses" as a list, or else the matrix of "policies", "match", "codecs" and "candidates"; fills
@@ -259,10 +259,11 @@ void ReadReuses(Reader& reader, const std::string& where, Config* config) {
     const std::vector<std::string> codecs = reader.Strings("codecs", {"fp32"});
     const std::vector<int> candidates = reader.Integers("candidates", 5, 1, 1000);
     for (const std::string& policy : policies) {
-      reader.CheckOneOf("policies", policy, {"embedding", "prefix"});
-      for (const int count : policy == "embedding" ? candidates : std::vector<int>{5}) {
+      reader.CheckOneOf("policies", policy, engine::FindingPolicyNames());
+      for (const int count :
+           engine::PolicyFromString(policy).by_similarity ? candidates : std::vector<int>{5}) {
         for (const std::string& match : matches) {
-          reader.CheckOneOf("match", match, {"whole", "token", "block"});
+          reader.CheckOneOf("match", match, cache::MatchNames());
           for (const std::string& codec : codecs) {
             reader.CheckOneOf("codecs", codec, cache::CodecNames());
             config->reuses.push_back({.policy = engine::PolicyFromString(policy),
@@ -280,7 +281,7 @@ void ReadReuses(Reader& reader, const std::string& where, Config* config) {
     engine::Reuse& reuse = config->reuses[i];
     reuse.min_similarity = min_similarity;
     reuse.min_depth = min_depth;
-    if (reuse.policy == engine::Policy::kEmbedding && config->encoder.empty()) {
+    if (reuse.policy.by_similarity && config->encoder.empty()) {
       throw InvalidInput(where + "/encoder: is missing; policy embedding needs one");
     }
     for (std::size_t j = 0; j < i; ++j) {

@@ -16,7 +16,7 @@ void Describe(const engine::Generator& generator, const engine::Request& request
   }
   const engine::Timings& timings = generation.timings;
   if (request.arm == engine::Arm::kRecycled && request.reuse.policy != engine::Policy::kOff) {
-    if (request.reuse.policy == engine::Policy::kEmbedding) cell->embed_ms = timings.embed_ms;
+    if (request.reuse.policy.by_similarity) cell->embed_ms = timings.embed_ms;
     cell->lookup_ms = timings.lookup_ms;
     if (timings.restore_ms > 0) cell->restore_ms = timings.restore_ms;
     cell->restored_bytes = static_cast<std::int64_t>(generation.restored_bytes);

@@ -102,7 +102,7 @@ void Describe(const Plan& plan, record::Cell* cell) {
   if (cell->policy == "off") return;
   cell->match = cache::ToString(plan.reuse.match);
   cell->codec = cache::ToString(plan.reuse.codec);
-  if (plan.reuse.policy == engine::Policy::kEmbedding) cell->candidates = plan.reuse.candidates;
+  if (plan.reuse.policy.by_similarity) cell->candidates = plan.reuse.candidates;
 }
 
 }  // namespace kvr::experiment

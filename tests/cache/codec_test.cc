@@ -14,7 +14,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr std::array kLossy = {Codec::kBf16, Codec::kFp16, Codec::kInt8};
+const std::array kLossy = {kBf16, kFp16, kInt8};
 
 struct Encoded {
   bool held = false;
@@ -25,18 +25,19 @@ struct Encoded {
 Encoded EncodeAll(Codec codec, const std::vector<float>& numbers, std::uint32_t head_dim) {
   const std::uint64_t tokens = numbers.size() / head_dim;
   Encoded encoded;
-  encoded.numbers.resize(numbers.size() * StoredElementBytes(codec));
+  encoded.numbers.resize(numbers.size() * codec.element_bytes);
   encoded.scales.resize(tokens);
-  encoded.held =
-      Encode(codec, std::as_bytes(std::span(numbers)).data(), tokens, head_dim,
-             encoded.numbers.data(), std::as_writable_bytes(std::span(encoded.scales)).data());
+  encoded.held = codec.encode(std::as_bytes(std::span(numbers)).data(), tokens, head_dim,
+                              encoded.numbers.data(),
+                              std::as_writable_bytes(std::span(encoded.scales)).data());
   return encoded;
 }
 
 std::vector<float> DecodeAll(Codec codec, const Encoded& encoded, std::uint32_t head_dim) {
-  std::vector<float> numbers(encoded.numbers.size() / StoredElementBytes(codec));
-  Decode(codec, encoded.numbers.data(), std::as_bytes(std::span(encoded.scales)).data(),
-         numbers.size() / head_dim, head_dim, std::as_writable_bytes(std::span(numbers)).data());
+  std::vector<float> numbers(encoded.numbers.size() / codec.element_bytes);
+  codec.decode(encoded.numbers.data(), std::as_bytes(std::span(encoded.scales)).data(),
+               numbers.size() / head_dim, head_dim,
+               std::as_writable_bytes(std::span(numbers)).data());
   return numbers;
 }
 
@@ -57,8 +58,8 @@ float Number(Codec codec, std::uint16_t pattern) {
 
 // What IEEE 754 says that the pattern means.
 float Meaning(Codec codec, std::uint16_t pattern) {
-  const int mantissa_bits = codec == Codec::kBf16 ? 7 : 10;
-  const int bias = codec == Codec::kBf16 ? 127 : 15;
+  const int mantissa_bits = codec == kBf16 ? 7 : 10;
+  const int bias = codec == kBf16 ? 127 : 15;
   const int exponent = (pattern & 0x7FFF) >> mantissa_bits;
   const int mantissa = pattern & ((1 << mantissa_bits) - 1);
   double value = 0;
@@ -78,8 +79,8 @@ std::vector<float> SomeNumbers(Codec codec, std::size_t count) {
   std::vector<float> numbers;
   while (numbers.size() < count) {
     const auto number = std::bit_cast<float>(static_cast<std::uint32_t>(random()));
-    if (!std::isfinite(number) || (codec == Codec::kFp16 && std::abs(number) >= 65520) ||
-        (codec == Codec::kBf16 && std::abs(number) >= 3.39617753e38F)) {
+    if (!std::isfinite(number) || (codec == kFp16 && std::abs(number) >= 65520) ||
+        (codec == kBf16 && std::abs(number) >= 3.39617753e38F)) {
       continue;
     }
     numbers.push_back(number);
@@ -97,13 +98,13 @@ TEST(CodecTest, NamesReadBackAndOthersAreRefused) {
 TEST(CodecTest, StoredBytesAreThoseOfTheFormat) {
   const KvShape shape = {.layers = 30, .kv_heads = 3, .head_dim = 64};
   EXPECT_EQ(StoredBytes(Codec::kFp32, shape, 1), 2U * 90 * 256);
-  EXPECT_EQ(StoredBytes(Codec::kBf16, shape, 1), 2U * 90 * 128);
-  EXPECT_EQ(StoredBytes(Codec::kFp16, shape, 1), 2U * 90 * 128);
-  EXPECT_EQ(StoredBytes(Codec::kInt8, shape, 128), 128U * 2 * 90 * (64 + 4));
+  EXPECT_EQ(StoredBytes(kBf16, shape, 1), 2U * 90 * 128);
+  EXPECT_EQ(StoredBytes(kFp16, shape, 1), 2U * 90 * 128);
+  EXPECT_EQ(StoredBytes(kInt8, shape, 128), 128U * 2 * 90 * (64 + 4));
 }
 
 TEST(CodecTest, EveryHalfDecodesToItsMeaningAndBack) {
-  for (const Codec codec : {Codec::kBf16, Codec::kFp16}) {
+  for (const Codec codec : {kBf16, kFp16}) {
     for (std::uint32_t pattern = 0; pattern < 65536; ++pattern) {
       const auto bits = static_cast<std::uint16_t>(pattern);
       const float expected = Meaning(codec, bits);
@@ -121,7 +122,7 @@ TEST(CodecTest, EveryHalfDecodesToItsMeaningAndBack) {
 }
 
 TEST(CodecTest, HalvesRoundToTheNearestAndTiesToEven) {
-  for (const Codec codec : {Codec::kBf16, Codec::kFp16}) {
+  for (const Codec codec : {kBf16, kFp16}) {
     std::vector<float> numbers = SomeNumbers(codec, 200000);
     // And ties: halfway between neighbours, exact in fp32.
     for (std::uint16_t pattern = 1; pattern < 2000; ++pattern) {
@@ -151,7 +152,7 @@ TEST(CodecTest, HalvesKeepTheirRelativeError) {
   // The last place of a number in [1, 2) is 2^-7 and 2^-10; half of that is the bound. It is met by
   // the ties just above 1, so it cannot be smaller.
   for (const auto& [codec, bound, least] :
-       {std::tuple(Codec::kBf16, 0x1p-8, 0x1p-126), std::tuple(Codec::kFp16, 0x1p-11, 0x1p-14)}) {
+       {std::tuple(kBf16, 0x1p-8, 0x1p-126), std::tuple(kFp16, 0x1p-11, 0x1p-14)}) {
     for (const float number : SomeNumbers(codec, 200000)) {
       const double error = std::abs(double{Number(codec, Pattern(codec, number))} - number);
       ASSERT_LE(error, std::max<double>(std::abs(number), least) * bound)
@@ -170,9 +171,9 @@ TEST(CodecTest, Int8ErrsByHalfAStepOfItsScale) {
       std::vector<float> numbers(std::size_t{20} * head_dim);
       for (float& number : numbers) number = uniform(random) * magnitude;
       std::fill_n(numbers.begin(), head_dim, 0.0F);
-      const Encoded encoded = EncodeAll(Codec::kInt8, numbers, head_dim);
+      const Encoded encoded = EncodeAll(kInt8, numbers, head_dim);
       ASSERT_TRUE(encoded.held);
-      const std::vector<float> decoded = DecodeAll(Codec::kInt8, encoded, head_dim);
+      const std::vector<float> decoded = DecodeAll(kInt8, encoded, head_dim);
       for (std::size_t i = 0; i < numbers.size(); ++i) {
         const float scale = encoded.scales[i / head_dim];
         // The quotient and the product are rounded too: by 2^-24 of at most 127 steps, each.
@@ -195,10 +196,9 @@ TEST(CodecTest, Int8ErrsByHalfAStepOfItsScale) {
 
 TEST(CodecTest, Int8IsSymmetricAndRoundsTiesToEven) {
   const std::vector<float> numbers = {127, -127, 0.5F, 1.5F, 2.5F, -0.5F, -1.5F, 126.5F};
-  const Encoded encoded = EncodeAll(Codec::kInt8, numbers, 8);
+  const Encoded encoded = EncodeAll(kInt8, numbers, 8);
   EXPECT_EQ(encoded.scales[0], 1.0F);
-  EXPECT_EQ(DecodeAll(Codec::kInt8, encoded, 8),
-            (std::vector<float>{127, -127, 0, 2, 2, 0, -2, 126}));
+  EXPECT_EQ(DecodeAll(kInt8, encoded, 8), (std::vector<float>{127, -127, 0, 2, 2, 0, -2, 126}));
 }
 
 TEST(CodecTest, WhatIsNotFiniteOrWouldNotBeIsRefused) {
@@ -217,11 +217,11 @@ TEST(CodecTest, WhatIsNotFiniteOrWouldNotBeIsRefused) {
     for (const float bad : {kNan, -kNan, kInfinity, -kInfinity}) EXPECT_FALSE(held(codec, bad));
     for (const float good : {0.0F, -0.0F, 65504.0F, -65519.99F}) EXPECT_TRUE(held(codec, good));
   }
-  EXPECT_FALSE(held(Codec::kFp16, 65520.0F));
-  EXPECT_FALSE(held(Codec::kFp16, -1e30F));
-  EXPECT_TRUE(held(Codec::kBf16, 65520.0F));
-  EXPECT_FALSE(held(Codec::kBf16, std::numeric_limits<float>::max()));
-  EXPECT_TRUE(held(Codec::kInt8, std::numeric_limits<float>::max()));
+  EXPECT_FALSE(held(kFp16, 65520.0F));
+  EXPECT_FALSE(held(kFp16, -1e30F));
+  EXPECT_TRUE(held(kBf16, 65520.0F));
+  EXPECT_FALSE(held(kBf16, std::numeric_limits<float>::max()));
+  EXPECT_TRUE(held(kInt8, std::numeric_limits<float>::max()));
 }
 
 // Stores, one for each codec.
@@ -310,7 +310,7 @@ TEST_F(StoredCodecTest, WhatACodecCannotHoldIsNotStored) {
         Buffer buffer(key_.shape, 8);
         buffer.Fill(entry.tokens);
         std::memcpy(buffer.At(in_values, 4, 5) + 8, &bad, sizeof bad);  // layer 1, head 1
-        const bool refused = codec == Codec::kFp16 || !std::isfinite(bad);
+        const bool refused = codec == kFp16 || !std::isfinite(bad);
         std::string message;
         try {
           store.Put(entry, buffer.view(), 6);

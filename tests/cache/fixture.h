@@ -15,11 +15,16 @@
 #include <vector>
 
 #include "kvr/base/error.h"
+#include "kvr/cache/block.h"
 #include "kvr/cache/store.h"
 
 namespace kvr::cache {
 
 namespace fs = std::filesystem;
+
+inline const Codec kBf16 = CodecFromString("bf16");
+inline const Codec kFp16 = CodecFromString("fp16");
+inline const Codec kInt8 = CodecFromString("int8");
 
 inline CacheKey TinyKey(std::uint32_t block_tokens = 4) {
   CacheKey key;
@@ -74,12 +79,12 @@ class Buffer {
   void RoundTrip(Codec codec) {
     if (IsExact(codec)) return;
     const std::uint64_t tokens = shape_.Runs() * view_.capacity_tokens;
-    std::vector<std::byte> numbers(tokens * shape_.head_dim * StoredElementBytes(codec));
+    std::vector<std::byte> numbers(tokens * shape_.head_dim * codec.element_bytes);
     std::vector<std::byte> scales(tokens * sizeof(float));
     for (std::vector<std::byte>* tensor : {&keys_, &values_}) {
       EXPECT_TRUE(
-          Encode(codec, tensor->data(), tokens, shape_.head_dim, numbers.data(), scales.data()));
-      Decode(codec, numbers.data(), scales.data(), tokens, shape_.head_dim, tensor->data());
+          codec.encode(tensor->data(), tokens, shape_.head_dim, numbers.data(), scales.data()));
+      codec.decode(numbers.data(), scales.data(), tokens, shape_.head_dim, tensor->data());
     }
   }
 

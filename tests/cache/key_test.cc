@@ -29,7 +29,7 @@ TEST(KeyTest, EveryFieldChangesTheHash) {
       [](CacheKey& k) { ++k.shape.kv_heads; },
       [](CacheKey& k) { ++k.shape.head_dim; },
       [](CacheKey& k) { ++k.block_tokens; },
-      [](CacheKey& k) { k.codec = Codec::kInt8; },
+      [](CacheKey& k) { k.codec = kInt8; },
       [](CacheKey& k) { k.device = "cuda"; },
       [](CacheKey& k) { k.cpu_model += "x"; },
       [](CacheKey& k) { k.instruction_set = "avx512"; },

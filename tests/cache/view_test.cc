@@ -14,7 +14,6 @@ namespace kvr::cache {
 namespace {
 
 constexpr std::uint32_t kBlock = 4;
-constexpr Match kMatches[] = {Match::kWhole, Match::kToken, Match::kBlock};
 
 Digest Root() { return Sha256Of("root"); }
 
@@ -368,11 +367,6 @@ TEST(ViewTest, NoCandidateIsSaidOfNone) {
   const Plan plan = view.LongestVerified({}, {.tokens = prompt, .text = "abab"});
   EXPECT_EQ(plan.depth, 0U);
   EXPECT_EQ(plan.limited_by, LimitedBy::kNoCandidate);
-}
-
-TEST(ViewTest, NamesOfMatchesReadBack) {
-  for (const Match match : kMatches) EXPECT_EQ(MatchFromString(ToString(match)), match);
-  EXPECT_THROW((void)MatchFromString("tokens"), Error);
 }
 
 }  // namespace

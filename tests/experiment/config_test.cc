@@ -55,9 +55,10 @@ TEST_F(ConfigTest, CodecsAreOneMoreAxisAndFp32WithoutThem) {
   config_["codecs"] = {"int8", "fp32"};
   config_["match"] = {"token", "block"};
   const Config config = Read();
-  EXPECT_EQ(config.codecs, (std::vector<cache::Codec>{cache::Codec::kInt8, cache::Codec::kFp32}));
+  EXPECT_EQ(config.codecs,
+            (std::vector<cache::Codec>{cache::CodecFromString("int8"), cache::Codec::kFp32}));
   ASSERT_EQ(config.reuses.size(), 4u);
-  EXPECT_EQ(config.reuses[0].codec, cache::Codec::kInt8);
+  EXPECT_EQ(config.reuses[0].codec, cache::CodecFromString("int8"));
   EXPECT_EQ(config.reuses[3].codec, cache::Codec::kFp32);
   EXPECT_EQ(config.reuses[3].match, cache::Match::kBlock);
   EXPECT_NE(Refusal({"codecs=int9"}).find("did you mean \"int8\"?"), std::string::npos);
@@ -90,7 +91,8 @@ TEST_F(ConfigTest, ReusesAreListedOneByOneInPlaceOfTheMatrix) {
   ASSERT_EQ(config.reuses.size(), 2u);
   EXPECT_EQ(config.reuses[0].match, cache::Match::kWhole);
   EXPECT_EQ(config.reuses[0].candidates, 1);
-  EXPECT_EQ(config.codecs, (std::vector<cache::Codec>{cache::Codec::kFp32, cache::Codec::kInt8}));
+  EXPECT_EQ(config.codecs,
+            (std::vector<cache::Codec>{cache::Codec::kFp32, cache::CodecFromString("int8")}));
   EXPECT_EQ(Read({"match=[\"token\",\"whole\"]"}).reuses.size(), 2u);  // the command line wins
   config_["match"] = "token";
   EXPECT_NE(Refusal().find("/match"), std::string::npos);

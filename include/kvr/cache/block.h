@@ -29,9 +29,8 @@ class BlockFormat {
 
   // Writes the file durably, except for its folder entry. `tokens` are the link's own; their keys
   // and values lie in `source` from position link.first on. Returns the file's size. Throws kIo,
-  // kResource, or kInvalidInput when a number is none that the codec can hold (Encode), leaving
-  // nothing behind.
-  // REQUIRES: link.first + link.count <= source.capacity_tokens.
+  // kResource, or kInvalidInput when a number is none that the codec can hold (Codec::encode),
+  // leaving nothing behind. REQUIRES: link.first + link.count <= source.capacity_tokens.
   std::uint64_t Write(const std::filesystem::path& path, const ChainLink& link,
                       std::span<const Token> tokens, const KvBufferView& source) const;
 

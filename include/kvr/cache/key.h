@@ -18,6 +18,9 @@ namespace kvr::cache {
 // key, so that versions live side by side and never read each other's files.
 inline constexpr int kFormatVersion = 2;
 
+// No larger key.json is read; a key has less than a thousand bytes.
+inline constexpr std::uint64_t kMaxKeyBytes = 1 << 16;
+
 struct CacheKey {
   std::string model_fingerprint;  // SHA-256 in hex, from the model archive
   KvShape shape;

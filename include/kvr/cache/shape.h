@@ -1,5 +1,7 @@
 // The shape of saved keys and values, and where they lie in memory. This layer knows bytes and
 // shapes only; what they mean is the model's business.
+//
+// Thread safety: plain values.
 #pragma once
 
 #include <cstddef>
@@ -7,24 +9,20 @@
 
 namespace kvr::cache {
 
-// The type of one number in a buffer. What a file holds of it is the codec's business (codec.h).
-enum class ElementType { kF32 };
-
-[[nodiscard]] constexpr std::uint32_t ElementBytes(ElementType) { return 4; }
-// The safetensors name of the type.
-[[nodiscard]] constexpr const char* ElementName(ElementType) { return "F32"; }
+// Of one number in a buffer, which is fp32. What a file holds of it is the codec's business
+// (codec.h).
+inline constexpr std::uint64_t kElementBytes = 4;
 
 struct KvShape {
   std::uint32_t layers = 0;
   std::uint32_t kv_heads = 0;
   std::uint32_t head_dim = 0;
-  ElementType element_type = ElementType::kF32;
 
   // Contiguous (layer, head) runs in one tensor.
   [[nodiscard]] std::uint64_t Runs() const { return std::uint64_t{layers} * kv_heads; }
   // A buffer's bytes of `tokens` tokens in one run.
   [[nodiscard]] std::uint64_t RunBytes(std::uint64_t tokens) const {
-    return tokens * head_dim * ElementBytes(element_type);
+    return tokens * head_dim * kElementBytes;
   }
   // A buffer's bytes of keys and values of `tokens` tokens.
   [[nodiscard]] std::uint64_t PayloadBytes(std::uint64_t tokens) const {

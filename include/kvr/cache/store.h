@@ -22,81 +22,23 @@
 
 #include "kvr/base/file.h"
 #include "kvr/base/types.h"
-#include "kvr/cache/block.h"
+#include "kvr/cache/chain.h"
 #include "kvr/cache/index.h"
 #include "kvr/cache/key.h"
+#include "kvr/cache/results.h"
 #include "kvr/cache/view.h"
 
 namespace kvr::cache {
 
-struct FolderFiles;
-
-// A prompt to be stored.
-struct NewEntry {
-  std::string text;
-  Tokens tokens;
-  std::vector<float> embedding;  // unit length, or empty
-  std::string encoder;           // fingerprint of what made the embedding
-  std::uint32_t pieces_embedded = 0;
-  std::uint32_t pieces_total = 0;  // word pieces of the text; more than embedded: truncated
-};
-
-struct PutResult {
-  Digest entry{};
-  bool created = false;  // false: the entry was there already
-  std::uint32_t blocks_written = 0;
-  std::uint32_t blocks_shared = 0;
-  std::uint64_t bytes_written = 0;  // files, headers included
-};
-
-struct RemoveResult {
-  std::uint32_t blocks_removed = 0;
-  std::uint64_t bytes_freed = 0;
-};
-
-struct EntryInfo {
-  EntryRow row;
-  std::uint64_t bytes = 0;          // its file and all its blocks
-  std::uint32_t blocks = 0;         // tail included
-  std::uint32_t shared_blocks = 0;  // of those, used by other entries too
-  std::uint32_t missing_blocks = 0;
-};
-
-struct RestoreResult {
-  std::uint32_t tokens = 0;      // restored: plan.depth, or the tokens before the first bad block
-  LimitedBy limited_by{};        // the plan's reason, or kCorrupt or kEvicted when shortened
-  std::uint32_t corrupt = 0;     // blocks that failed a check
-  std::uint32_t missing = 0;     // blocks whose file is gone
-  std::uint32_t unreadable = 0;  // blocks whose file is there and can't be read
-  std::uint64_t bytes = 0;       // payload read, as the codec stores it
-  // Of the blocks' pages, in the page cache before (ResidentFraction). Absent when unknown.
-  std::optional<double> resident_fraction;
-};
-
-struct ClearResult {
-  std::uint64_t entries = 0, blocks = 0, set_aside = 0;  // files removed
-  std::uint64_t bytes_freed = 0;
-  std::vector<std::filesystem::path> left;  // nothing that a cache has made
-};
+class Files;
+class Transaction;
+struct BlockOutcome;
 
 // Removes every entry, block and set-aside file of every cache below `cache_dir`, of whatever key
 // or version, with index and key; open stores of other processes go on as with an empty one. Needs
 // no space on the disk. What no cache has made stays. Throws kNotFound, kIo, kResource,
 // kInterrupted.
 ClearResult ClearCaches(const std::filesystem::path& cache_dir, int lock_timeout_ms = 60'000);
-
-struct VerifyReport {
-  struct Problem {
-    std::string path;  // relative to the store's folder
-    std::string what;
-  };
-  std::uint32_t entries = 0;  // sound files
-  std::uint32_t blocks = 0;
-  std::uint64_t bytes = 0;          // of sound files
-  std::uint32_t unused_blocks = 0;  // sound, but of no entry: what an interrupted Put left
-  std::uint32_t set_aside = 0;
-  std::vector<Problem> problems;
-};
 
 class Store {
  public:
@@ -146,11 +88,10 @@ class Store {
   // Removes blocks that no entry uses.
   RemoveResult RemoveUnused();
 
-  // All entries in order of creation; hits of this session included.
+  // All entries in order of creation; hits of this session included. Throws as the index does.
+  // Cost: a read of the index.
   [[nodiscard]] std::vector<EntryInfo> List() const;
-  // Throws kNotFound.
-  [[nodiscard]] EntryInfo Show(const Digest& entry) const;
-  // A picture of the index as it is now.
+  // A picture of the index as it is now. Throws as the index does. Cost: a read of the index.
   [[nodiscard]] View MakeView() const;
 
   // Reads the plan's blocks into `buffer`, each at its own position, by the pool's threads,
@@ -178,57 +119,39 @@ class Store {
   // read. Files that cannot be read are moved to quarantine/.
   void RebuildIndex();
 
-  [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
-  [[nodiscard]] bool read_only() const { return read_only_; }
-  // Whether opening had to make the index anew.
-  [[nodiscard]] bool index_rebuilt() const { return index_rebuilt_; }
+  [[nodiscard]] const std::filesystem::path& folder() const;
+  [[nodiscard]] bool read_only() const;
 
  private:
   class Writer;
-  struct BlockOutcome;
 
   void OpenForWriting();
   void OpenForReading();
   void OpenIndex();
-  void Step(std::string_view name) const;
-  void RequireWritable() const;
-  [[nodiscard]] std::filesystem::path BlockPath(const Digest& hash) const;
-  [[nodiscard]] std::filesystem::path EntryPath(const Digest& id) const;
-  [[nodiscard]] bool IndexAgrees(const FolderFiles& files) const;
-  // Fills the index from the files, within one transaction. `set_aside`: as in RebuildIndex.
-  void Rebuild(const FolderFiles& files, bool set_aside);
-  void RemoveUnusedBlocks(RemoveResult* result);
-  void Forget(const std::function<void()>& change);
   // Whether key.json is there and states this store's key; a warning where it is and doesn't.
   [[nodiscard]] bool KeyFileIsSound() const;
-  // Reads a block's file whole and checks it. Throws kCorrupt, kNotFound, kIo.
-  [[nodiscard]] BlockRow CheckBlock(const std::filesystem::path& path, const Digest& hash,
-                                    std::vector<std::byte>* scratch) const;
-  // The same, and nothing where the file is absent or, with a warning, not as it should be.
-  [[nodiscard]] std::optional<BlockRow> SoundBlock(const std::filesystem::path& path,
-                                                   const ChainLink& link,
-                                                   std::vector<std::byte>* scratch) const;
+  void Step(std::string_view name) const;
+  void RequireWritable() const;
+  [[nodiscard]] IndexPicture LoadIndex() const;
+
+  void PutBlocks(const std::vector<ChainLink>& chain, const Tokens& tokens,
+                 const KvBufferView& source, Transaction* transaction, PutResult* result);
+  void PutEntry(EntryRow* row, Transaction* transaction, PutResult* result);
   void Sync(const std::filesystem::path& folder);
   // Unless this store has synced it before: for folders in which it has changed nothing.
   void SyncOnce(const std::filesystem::path& folder);
-  // Moves a file to quarantine/; returns whether it could.
-  bool SetAside(const std::filesystem::path& path, const std::string& why) const;
+
   void SetAsideBlock(const Digest& hash, const BlockOutcome& outcome);
-  [[nodiscard]] BlockOutcome RestoreBlock(const Plan& plan, std::size_t at,
-                                          const KvBufferView& buffer) const;
-  [[nodiscard]] IndexPicture LoadIndex() const;
+  void RemoveUnusedBlocks(RemoveResult* result);
+  void Forget(const std::function<void()>& change);
 
   struct Access {
     std::uint64_t hits = 0;
     std::int64_t last_us = 0;
   };
 
-  const CacheKey key_;
-  const BlockFormat format_;
-  const std::filesystem::path folder_;
   const Options options_;
-  bool read_only_ = false;
-  bool index_rebuilt_ = false;
+  const std::unique_ptr<const Files> files_;
 
   mutable std::mutex mutex_;  // guards what follows
   std::unique_ptr<Index> index_;

@@ -2,6 +2,7 @@
 // the view of exactly the entries that it may see; nothing stored or removed later changes it.
 //
 // Thread safety: const methods may run concurrently. Copies share the entries.
+// Cost: memory linear in the entries' tokens and blocks; no method reads a file.
 #pragma once
 
 #include <cstdint>
@@ -16,37 +17,9 @@
 #include "kvr/base/types.h"
 #include "kvr/cache/chain.h"
 #include "kvr/cache/index.h"
+#include "kvr/cache/match.h"
 
 namespace kvr::cache {
-
-// How much of an entry may be reused.
-enum class Match {
-  kWhole,  // the entire entry, if it is a token prefix of the prompt, or nothing
-  kToken,  // the longest common token prefix
-  kBlock,  // whole blocks of it only; never a tail
-};
-
-// Why the depth is not larger. Of several reasons, the one that cost tokens: a rule that cut the
-// common prefix short comes before the reason why that prefix ended.
-enum class LimitedBy {
-  kEndOfEntry,     // all of the entry was used; the prompt goes on
-  kDiverged,       // the next token of the entry is not the prompt's
-  kBlockEdge,      // match=block: more tokens agreed, but not a whole block
-  kLastToken,      // the whole prompt is stored; its last token has to run
-  kNoCandidate,    // no entry to look at: none near enough, or none begins with the first token
-  kNotPrefix,      // match=whole: an entry was found, but it is no prefix of the prompt
-  kTokenBoundary,  // as diverged or not_prefix, but the entry's text is a prefix of the prompt's
-                   // text and only the entry's last token differs: text and tokens disagree
-  kBelowMinimum,   // the depth was below the query's minimum and was given up
-  kEvicted,        // the next block is no longer stored
-  kCorrupt,        // the next block failed its check and was set aside (given by Restore)
-  kUnreadable,     // the next block could not be read: rights, descriptors, the disk (by Restore)
-};
-
-[[nodiscard]] const char* ToString(Match match);
-[[nodiscard]] const char* ToString(LimitedBy limited_by);
-// Throws kInvalidInput for any other text than "whole", "token" or "block".
-[[nodiscard]] Match MatchFromString(std::string_view text);
 
 // A block or tail to be restored.
 struct PlannedBlock {
@@ -135,7 +108,18 @@ class View {
     std::vector<std::uint32_t> ends = {};      // entries that end here, oldest first
     std::vector<std::uint32_t> children = {};  // by tokens
   };
-  struct Verdict;
+  // How far a prompt agrees with an entry, or with all of them.
+  struct Agreement {
+    std::uint32_t common = 0;                 // tokens, from the first on
+    std::uint32_t node = 0;                   // where they end, or below
+    bool entire = false;                      // they are an entry's whole
+    LimitedBy why = LimitedBy::kNoCandidate;  // no more agree
+  };
+  // What of that may be reused.
+  struct Allowed {
+    std::uint32_t depth = 0;
+    LimitedBy limited_by = LimitedBy::kNoCandidate;
+  };
 
   using Entries = std::vector<std::shared_ptr<const EntryRow>>;
   using Hashes = std::unordered_set<Digest, DigestHasher>;
@@ -143,7 +127,15 @@ class View {
   View(Entries entries, std::shared_ptr<const Hashes> stored, const Digest& root,
        std::uint32_t block_tokens);
   void AddNodes(std::uint32_t entry);
-  [[nodiscard]] Verdict Judge(std::uint32_t entry, const Query& query) const;
+  // The one place where a match rule is applied.
+  [[nodiscard]] Allowed Allow(const Agreement& agreement, const Query& query) const;
+  [[nodiscard]] Agreement AgreementWith(std::uint32_t entry, const Query& query) const;
+  // The greatest over all entries. `block`: the last block that agrees as a whole.
+  [[nodiscard]] Agreement LongestAgreement(const Query& query, std::uint32_t* block) const;
+  // The same for rules that take entire entries; nothing where no entry is a prefix of the prompt,
+  // or all those have lost a block (`evicted`).
+  [[nodiscard]] std::optional<Agreement> LongestEntire(std::uint32_t block, const Query& query,
+                                                       bool* evicted) const;
   // The deepest entry that is a prefix of the prompt, at `node` or above, as its end's node.
   [[nodiscard]] std::optional<std::uint32_t> WholeEntry(std::uint32_t node, const Query& query,
                                                         bool* evicted) const;

@@ -20,6 +20,7 @@
 
 #include "kvr/base/types.h"
 #include "kvr/cache/store.h"
+#include "kvr/engine/policy.h"
 #include "kvr/engine/sampler.h"
 #include "kvr/model/encoder.h"
 #include "kvr/model/language_model.h"
@@ -30,19 +31,14 @@
 namespace kvr::engine {
 
 enum class Arm { kBaseline, kRecycled };
-enum class Policy { kOff, kEmbedding, kPrefix };
-
 [[nodiscard]] const char* ToString(Arm arm);
-[[nodiscard]] const char* ToString(Policy policy);
-// Throws kInvalidInput naming what is allowed.
-[[nodiscard]] Policy PolicyFromString(std::string_view text);
 
 // How saved keys and values are found and how much of an entry may be reused, and of which store.
 struct Reuse {
   Policy policy = Policy::kPrefix;
   cache::Match match = cache::Match::kToken;
-  int candidates = 5;        // embedding: entries looked at, the nearest first
-  float min_similarity = 0;  // embedding: a smaller cosine is no candidate
+  int candidates = 5;        // by similarity: entries looked at, the nearest first
+  float min_similarity = 0;  // by similarity: a smaller cosine is no candidate
   std::uint32_t min_depth = 1;
   cache::Codec codec = cache::Codec::kFp32;  // of the store to restore from
 };
@@ -108,7 +104,7 @@ class Generator {
  public:
   struct Options {
     std::filesystem::path model;
-    std::filesystem::path encoder;  // empty: none, and no embedding policy
+    std::filesystem::path encoder;  // empty: none, and no policy that compares embeddings
     model::LanguageModelOptions language_model;
   };
 
@@ -178,8 +174,16 @@ class Generator {
   // Prefills tokens[start..] in pieces; `free_piece` 0 keeps the schedule. Returns the last
   // token's logits.
   std::vector<float> Prefill(std::span<const Token> tokens, std::size_t start, int free_piece);
-  // Looks up and restores; returns the depth.
+  // The new tokens that are asked for, at most. Throws kInvalidInput as Generate does.
+  [[nodiscard]] int CheckedLimit(const Request& request) const;
+  // Looks up and restores what the recycled arm may; returns the depth.
   std::size_t Recycle(const Request& request, Generation& generation);
+  // Restores the plan's tokens; returns how many came.
+  std::size_t Restore(const cache::Plan& plan, const Request& request, Generation& generation);
+  // How many of the prompt's tokens have exact keys and values in the buffer once all are there,
+  // `restored` of them from the store.
+  [[nodiscard]] std::size_t ExactTokens(const Request& request, const Generation& generation,
+                                        std::size_t restored) const;
   // `entry` has its text and tokens; the rest is filled in.
   SaveResult SaveEntry(cache::NewEntry entry, cache::Codec codec);
 
