@@ -1,5 +1,6 @@
 #include "kvr/cache/block.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -112,11 +113,10 @@ std::uint64_t BlockFormat::Write(const fs::path& path, const ChainLink& link,
       if (IsExact(codec_)) {
         std::memcpy(at, from, shape_.RunBytes(link.count));
       } else if (!codec_.encode(from, link.count, shape_.head_dim, at, scales)) {
-        throw InvalidInput(std::string("the ") + (values ? "values" : "keys") + " of layer " +
-                           std::to_string(run / shape_.kv_heads) + ", head " +
-                           std::to_string(run % shape_.kv_heads) + " reach " +
-                           LargestNumber(from, run_numbers) + ", which codec " + ToString(codec_) +
-                           " cannot hold; store with codec fp32");
+        throw InvalidInput(fmt::format(
+            "the {} of layer {}, head {} reach {}, which codec {} cannot hold; store with codec {}",
+            values ? "values" : "keys", run / shape_.kv_heads, run % shape_.kv_heads,
+            LargestNumber(from, run_numbers), codec_.name, Codec::kFp32.name));
       }
       at += run_numbers * codec_.element_bytes;
       scales += link.count * codec_.scale_bytes;
@@ -137,15 +137,15 @@ BlockHeader BlockFormat::ReadHeader(int fd, const fs::path& path, const Digest& 
   try {
     if (const auto version = header.metadata.find("version");
         version != header.metadata.end() && version->second != std::to_string(kFormatVersion)) {
-      throw Corrupt("format version " + version->second + " found, expected " +
-                    std::to_string(kFormatVersion));
+      throw Corrupt(
+          fmt::format("format version {} found, expected {}", version->second, kFormatVersion));
     }
     block.parent = DigestFromHex(header.metadata.at("parent"));
     block.tokens = SplitTokens(header.metadata.at("tokens"));
     block.checksum = header.metadata.at("checksum");
     if (block.tokens.empty() || block.tokens.size() > block_tokens_) {
-      throw Corrupt(std::to_string(block.tokens.size()) + " tokens found, expected 1 to " +
-                    std::to_string(block_tokens_));
+      throw Corrupt(
+          fmt::format("{} tokens found, expected 1 to {}", block.tokens.size(), block_tokens_));
     }
     if (ChainHash(block.parent, block.tokens) != hash) {
       throw Corrupt("its name is not the hash of the parent and tokens inside");

@@ -1,5 +1,7 @@
 #include "kvr/cache/entry.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <array>
 #include <charconv>
 #include <nlohmann/json.hpp>
@@ -92,8 +94,8 @@ EntryRow ReadEntry(const fs::path& path, const Digest& id, const Digest& key_has
                     .file_bytes = offset + header.DataBytes()};
     if (metadata.at("format") != "kvr-entry" ||
         metadata.at("version") != std::to_string(kFormatVersion)) {
-      throw Corrupt("format " + metadata.at("format") + " version " + metadata.at("version") +
-                    " found, expected kvr-entry version " + std::to_string(kFormatVersion));
+      throw Corrupt(fmt::format("format {} version {} found, expected kvr-entry version {}",
+                                metadata.at("format"), metadata.at("version"), kFormatVersion));
     }
     if (metadata.at("key") != Hex(key_hash)) throw Corrupt("it belongs to another cache key");
     // The header's sizes were checked against the file's, so these allocations are bounded by it.

@@ -1,5 +1,6 @@
 #include "kvr/cache/key.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -42,8 +43,8 @@ CacheKey CacheKey::FromJson(const std::string& text, const std::string& where) {
   try {
     const json object = ParseJson(text, where);
     if (const int version = object.at("format_version"); version != kFormatVersion) {
-      throw Incompatible("found cache format version " + std::to_string(version) +
-                         ", this program reads version " + std::to_string(kFormatVersion));
+      throw Incompatible(fmt::format("found cache format version {}, this program reads version {}",
+                                     version, kFormatVersion));
     }
     object.at("block_tokens").get_to(key.block_tokens);
     try {
@@ -86,8 +87,8 @@ Digest CacheKey::Hash() const { return Sha256Of(ToJson()); }
 void CacheKey::Check() const {
   const auto check = [](const char* name, std::uint32_t value) {
     if (value < 1 || value > kMaxDimension) {
-      throw InvalidInput(std::string("cache key: ") + name + " is " + std::to_string(value) +
-                         ", expected 1 to " + std::to_string(kMaxDimension));
+      throw InvalidInput(
+          fmt::format("cache key: {} is {}, expected 1 to {}", name, value, kMaxDimension));
     }
   };
   check("layers", shape.layers);

@@ -1,4 +1,6 @@
 // The embedding policy's look-ups: the nearest entries, and of those the one that serves best.
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 #include <array>
 #include <numeric>
@@ -35,9 +37,8 @@ std::vector<Candidate> View::Nearest(std::span<const float> embedding, std::stri
     const EntryRow& entry = *entries_[i];
     if (entry.embedding.empty() || entry.encoder != encoder) continue;
     if (entry.embedding.size() != embedding.size()) {
-      throw InvalidInput("an embedding of " + std::to_string(embedding.size()) +
-                         " numbers was given, entry " + Hex(entry.id) + " has " +
-                         std::to_string(entry.embedding.size()));
+      throw InvalidInput(fmt::format("an embedding of {} numbers was given, entry {} has {}",
+                                     embedding.size(), Hex(entry.id), entry.embedding.size()));
     }
     const float similarity = Dot(embedding, entry.embedding);
     if (similarity >= minimum) found.push_back({i, similarity});

@@ -1,5 +1,7 @@
 #include "kvr/cache/safetensors.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -82,9 +84,9 @@ std::string SafetensorsHeader::Encode() const {
       (kLengthBytes + text.size() + kAlignment - 1) / kAlignment * kAlignment - kLengthBytes, ' ');
   const std::uint64_t length = text.size();
   if (length > kMaxHeaderBytes) {
-    throw InvalidInput("a file header of " + std::to_string(length) +
-                       " bytes is needed, the limit is " + std::to_string(kMaxHeaderBytes) +
-                       "; store a shorter text");
+    throw InvalidInput(
+        fmt::format("a file header of {} bytes is needed, the limit is {}; store a shorter text",
+                    length, kMaxHeaderBytes));
   }
   std::string bytes(kLengthBytes, '\0');
   std::memcpy(bytes.data(), &length, kLengthBytes);
@@ -96,15 +98,14 @@ SafetensorsHeader SafetensorsHeader::Read(int fd, const fs::path& path,
   const std::uint64_t file_bytes = FileSize(fd, path);
   std::uint64_t length = 0;
   if (file_bytes < kLengthBytes) {
-    throw Corrupt(path.string() + " has " + std::to_string(file_bytes) +
-                  " bytes, expected at least " + std::to_string(kLengthBytes));
+    throw Corrupt(fmt::format("{} has {} bytes, expected at least {}", path.string(), file_bytes,
+                              kLengthBytes));
   }
   iovec part{&length, kLengthBytes};
   ReadScattered(fd, 0, {&part, 1}, path);
   if (length > kMaxHeaderBytes || length > file_bytes - kLengthBytes) {
-    throw Corrupt(path.string() + " states a header of " + std::to_string(length) +
-                  " bytes; the limit is " + std::to_string(kMaxHeaderBytes) + " and the file has " +
-                  std::to_string(file_bytes));
+    throw Corrupt(fmt::format("{} states a header of {} bytes; the limit is {} and the file has {}",
+                              path.string(), length, kMaxHeaderBytes, file_bytes));
   }
   std::string bytes(kLengthBytes + length, '\0');
   part = {bytes.data(), bytes.size()};
@@ -116,8 +117,8 @@ SafetensorsHeader SafetensorsHeader::Read(int fd, const fs::path& path,
     if (header.Encode() != bytes) throw Corrupt("not in the form this program writes");
     if (const std::uint64_t data_bytes = header.DataBytes();
         data_bytes != file_bytes - bytes.size()) {
-      throw Corrupt("its tensors take " + std::to_string(data_bytes) + " bytes, the file has " +
-                    std::to_string(file_bytes - bytes.size()) + " after the header");
+      throw Corrupt(fmt::format("its tensors take {} bytes, the file has {} after the header",
+                                data_bytes, file_bytes - bytes.size()));
     }
   } catch (const json::exception& e) {
     throw Corrupt(path.string() + ": bad header: " + e.what());

@@ -1,5 +1,7 @@
 #include "kvr/cache/view.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 #include <numeric>
 #include <string>
@@ -44,8 +46,8 @@ View::View(Entries entries, std::shared_ptr<const Hashes> stored, const Digest& 
 void View::AddNodes(std::uint32_t entry) {
   const EntryRow& row = *entries_[entry];
   if (row.chain.size() != (row.tokens.size() + block_tokens_ - 1) / block_tokens_) {
-    throw Corrupt("cache index: entry " + Hex(row.id) + " has " + std::to_string(row.chain.size()) +
-                  " blocks for " + std::to_string(row.tokens.size()) + " tokens");
+    throw Corrupt(fmt::format("cache index: entry {} has {} blocks for {} tokens", Hex(row.id),
+                              row.chain.size(), row.tokens.size()));
   }
   std::uint32_t node = 0;
   for (const Digest& hash : row.chain) {

@@ -1,5 +1,7 @@
 #include "kvr/engine/prompt.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 #include <array>
 
@@ -48,9 +50,9 @@ Prompt PreparePrompt(const PromptContext& context, const std::string& text, bool
   const int over = static_cast<int>(prompt.tokens.size()) - room;
   if (truncate_left && over > 0) {
     if (room < 1) {
-      throw InvalidInput("max_new_tokens: found " + std::to_string(max_new_tokens) +
-                         ", which fills the context of " +
-                         std::to_string(context.info.context_tokens) + " tokens alone");
+      throw InvalidInput(
+          fmt::format("max_new_tokens: found {}, which fills the context of {} tokens alone",
+                      max_new_tokens, context.info.context_tokens));
     }
     prompt.tokens.erase(prompt.tokens.begin(), prompt.tokens.begin() + over);
     prompt.truncated_tokens = over;

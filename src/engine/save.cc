@@ -1,3 +1,5 @@
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 #include <cassert>
 
@@ -20,9 +22,9 @@ SaveResult Generator::SaveEntry(cache::NewEntry entry, cache::Codec codec) {
   SaveResult result;
   if (entry.tokens.empty()) throw InvalidInput("an empty prompt can't be cached");
   if (static_cast<int>(entry.tokens.size()) > info().context_tokens) {
-    throw InvalidInput("the text has " + std::to_string(entry.tokens.size()) +
-                       " tokens, more than the context of " +
-                       std::to_string(info().context_tokens) + " tokens of " + info().name);
+    throw InvalidInput(
+        fmt::format("the text has {} tokens, more than the context of {} tokens of {}",
+                    entry.tokens.size(), info().context_tokens, info().name));
   }
   if (static_cast<std::size_t>(buffer_.capacity_tokens()) < entry.tokens.size()) {
     // Growing would lose what is resident; carry it over.

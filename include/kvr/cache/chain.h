@@ -1,5 +1,7 @@
 // Chain hashes: the names of blocks and tails. A name commits to all tokens up to the block's end
 // and, through the first parent, to the cache key; keys and values depend on nothing else.
+//
+// Thread safety: pure functions. Cost: a SHA-256 of the tokens.
 #pragma once
 
 #include <cstdint>

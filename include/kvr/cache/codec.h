@@ -3,7 +3,7 @@
 // One codec per cache: it is part of the cache key. Only fp32 gives back what was stored, bit for
 // bit; the others are lossy, and nothing may be computed from their values and stored again.
 //
-// A codec is one file in src/cache/codecs/ and one line in src/cache/codec.cc.
+// A codec is one file in src/cache/codecs/ and one line, with its include, in src/cache/codec.cc.
 //
 // Thread safety: constants and pure functions.
 #pragma once

@@ -1,4 +1,6 @@
 // One entry's file: a cached prompt's text, tokens and embedding (docs/cache_format.md).
+//
+// Thread safety: all functions may run concurrently; those that write, on different paths.
 #pragma once
 
 #include <cstdint>

@@ -4,6 +4,8 @@
 // The reader is stricter than the format: it accepts exactly the bytes this writer produces. A
 // header changed in any way is refused even where its meaning would be the same, which is what
 // lets a block's other checks cover every byte of its file.
+//
+// Thread safety: plain values; const methods and Read may run concurrently.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // Policies: how the entries are found whose keys and values are reused. A policy is one file in
-// src/engine/policies/ and one line in src/engine/policy.cc.
+// src/engine/policies/ and one line, with its include, in src/engine/policy.cc.
 //
 // Thread safety: constants; find as its generator.
 #pragma once

@@ -1,4 +1,6 @@
 // From a user's text to the tokens that a request carries.
+//
+// Thread safety: all functions may run concurrently. Cost: an Encode of the text.
 #pragma once
 
 #include <string>
