@@ -7,7 +7,7 @@
 #include "kvr/base/hash.h"
 #include "kvr/experiment/schedule.h"
 #include "kvr/model/archive.h"
-#include "kvr/model/runtime.h"
+#include "kvr/model/device.h"
 
 namespace kvr::experiment {
 namespace {
