@@ -10,6 +10,7 @@
 #include "kvr/base/interrupt.h"
 #include "kvr/engine/prompt.h"
 #include "kvr/experiment/fidelity.h"
+#include "kvr/experiment/generation_record.h"
 
 namespace kvr::cli {
 
@@ -35,31 +36,19 @@ struct Options {
   bool ignore_eos = false;
 };
 
-Json Optional(const auto& value) { return value ? Json(*value) : Json(nullptr); }
-
-Json GenerationJson(const engine::Generator& generator, const engine::Generation& generation,
-                    engine::Arm arm) {
-  const engine::Timings& timings = generation.timings;
-  return {{"arm", engine::ToString(arm)},
-          {"outcome", engine::ToString(generation.outcome)},
-          {"limited_by",
-           generation.limited_by ? Json(cache::ToString(*generation.limited_by)) : Json(nullptr)},
-          {"exact_claimed", generation.exact_claimed},
-          {"reuse_depth", generation.reuse_depth},
-          {"similarity", Optional(generation.similarity)},
-          {"entry", generation.entry ? Json(Hex(*generation.entry)) : Json(nullptr)},
-          {"restored_bytes", generation.restored_bytes},
-          {"embed_ms", timings.embed_ms},
-          {"lookup_ms", timings.lookup_ms},
-          {"restore_ms", timings.restore_ms},
-          {"prefill_ms", timings.prefill_ms},
-          {"ttft_ms", timings.ttft_ms},
-          {"decode_ms", timings.decode_ms},
-          {"total_ms", timings.total_ms},
-          {"new_tokens", generation.tokens.size()},
-          {"ended", generation.ended},
-          {"tokens", generation.tokens},
-          {"text", generator.Text(generation.tokens)}};
+// Null where a phase did not run becomes 0.
+Json GenerationJson(const record::Cell& cell, bool ended) {
+  Json json = record::ToJson(cell);
+  const Json zero = {
+      {"restored_bytes", 0}, {"embed_ms", 0.0}, {"lookup_ms", 0.0}, {"restore_ms", 0.0}};
+  Json shown = {{"ended", ended}};
+  for (const char* key :
+       {"arm", "outcome", "limited_by", "exact_claimed", "reuse_depth", "similarity", "entry",
+        "restored_bytes", "embed_ms", "lookup_ms", "restore_ms", "prefill_ms", "ttft_ms",
+        "decode_ms", "total_ms", "new_tokens", "tokens", "text"}) {
+    shown[key] = json[key].is_null() ? zero.value(key, Json()) : std::move(json[key]);
+  }
+  return shown;
 }
 
 class Runner {
@@ -116,7 +105,10 @@ class Runner {
         generations.back().limited_by = cache::LimitedBy::kUnreadable;
       }
       if (shown && i > 0) PrintSecond(generations[0], generations[1]);
-      result["arms"].push_back(GenerationJson(generator_, generations.back(), arm));
+      record::Cell cell;
+      cell.arm = engine::ToString(arm);
+      experiment::Describe(generator_, request, generations.back(), &cell);
+      result["arms"].push_back(GenerationJson(cell, generations.back().ended));
     }
     if (generations.size() == 2) {
       // Arms() puts the baseline first.
