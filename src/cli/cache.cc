@@ -1,5 +1,6 @@
 #include "cache.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -73,9 +74,8 @@ void Add(const CacheOptions& options) {
       result = generator.Save(batch[i].text, options.model.codec);
     } catch (const Error& error) {
       if (terminal) std::cerr << "\n";
-      throw Error(error.kind(), "prompt " + batch[i].id + ": " + error.what() + " (" +
-                                    std::to_string(i) + " of " + std::to_string(batch.size()) +
-                                    " were added before it)");
+      throw Error(error.kind(), fmt::format("prompt {}: {} ({} of {} were added before it)",
+                                            batch[i].id, error.what(), i, batch.size()));
     }
     if (options.json) std::cout << DumpLine(AddedJson(batch[i].id, result)) << std::endl;
     rows.push_back(AddedRow(batch[i].id, result));
