@@ -17,14 +17,15 @@ import time
 from pathlib import Path
 
 
-def main() -> int:
+def options(precisions: tuple[str, ...], families: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=f"{__doc__}\nmodel families: {families}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", help="a hub id, a folder in the hub's layout, or a .gguf file")
     parser.add_argument("--out", required=True, type=Path, help="the archive to write (.pt)")
     parser.add_argument(
-        "--precision", default="fp32", choices=["fp32", "bf16", "int8"],
+        "--precision", default="fp32", choices=precisions,
         help="of the weights; bf16 and int8 ship only if close enough to fp32 (default fp32)",
     )
     parser.add_argument("--random", action="store_true", help="seeded weights; of SOURCE only config and tokenizer")
@@ -32,8 +33,10 @@ def main() -> int:
     parser.add_argument("--name", help="the model's name (default: from the source)")
     parser.add_argument("--threads", type=int, default=0, help="default: all cores")
     parser.add_argument("--debug", action="store_true", help="show where an error arises")
-    args = parser.parse_args()
+    return parser
 
+
+def main() -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars, among our own lines
     sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -41,10 +44,11 @@ def main() -> int:
         import torch
         import transformers
 
-        from kvr_export import archive, refused, sources
+        from kvr_export import archive, families, layers, parity, refused, sources
     except ImportError as error:
         print(f"export_model.py: {error}; run it with .venv/bin/python", file=sys.stderr)
         return 4
+    args = options(layers.PRECISIONS, families.supported()).parse_args()
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -64,7 +68,7 @@ def main() -> int:
     try:
         source = sources.find(args.source, args.name, args.random, args.seed)
         archive.export(source, args.out, args.precision, say)
-    except archive.Different as error:
+    except parity.Different as error:
         return fail(str(error), 1)
     except refused.Refused as error:
         return fail(str(error), error.status)

@@ -234,8 +234,8 @@ quietly() {
 # files.
 export_model() {
   local name=$1 source=$2 archive=models/$1.pt stamp=models/$1.pt.stamp wanted
-  wanted=$(cat requirements.txt scripts/export_model.py scripts/kvr_export/*.py src/model/kernels/* \
-    "models/sources/$name/SHA256SUMS" | sha256sum)
+  wanted=$(cat requirements.txt scripts/export_model.py scripts/kvr_export/{,*/}*.py \
+    src/model/kernels/* "models/sources/$name/SHA256SUMS" | sha256sum)
   if [[ -f $archive && -f $stamp && $(<"$stamp") == "$wanted" ]]; then
     say "$archive: up to date"
     return

@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from kvr_export import tokenizer  # noqa: E402
+from kvr_export import sources, tokenizer  # noqa: E402
+from kvr_export.tokenizer.torture import TORTURE_TEXT  # noqa: E402
 
 SPACES = [
     *" \t\n\r\x0b\x0c\x85\xa0\u1680\u2003\u2028\u2029\u202f\u3000", "  ", "\n\n", "\r\n", "    ",
@@ -63,7 +64,7 @@ def random_text(rng: random.Random, special: list[str], length: int) -> str:
 
 def texts(args: argparse.Namespace, special: list[str]):
     """(kind, text) pairs."""
-    yield "built-in", tokenizer.TORTURE_TEXT
+    yield "built-in", TORTURE_TEXT
     points = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
     for start in range(0, len(points), 256):
         for form in ("a{0}b {0}", "{0}{0}1{0} ", "  {0} é{0}"):
@@ -94,7 +95,8 @@ def main() -> int:
     parser.add_argument("file", nargs="*", type=Path, help="prose, code, JSON lines")
     args = parser.parse_args()
 
-    words = tokenizer.load(args.source, "")
+    source = sources.find(str(args.source), None, True, 0)  # of the weights nothing is asked
+    words = tokenizer.load(source.path, source.family)
     everything = list(texts(args, [t["text"] for t in words.spec["special"]]))
     done = subprocess.run(
         [args.kvr, "tokenize", "--model", args.model, "--jsonl", "-"],

@@ -22,7 +22,7 @@ TEXT = [
 
 def stamp() -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for file in sorted([SCRIPTS / "export_model.py", *(SCRIPTS / "kvr_export").glob("*.py")]):
+    for file in sorted([SCRIPTS / "export_model.py", *(SCRIPTS / "kvr_export").rglob("*.py")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -56,6 +56,87 @@ def word_pieces(folder: Path) -> int:
     return len(pieces)
 
 
+def export(path: Path, name: str, precision: str = "fp32", random_seed: int | None = None) -> None:
+    """Archives the folder `path` as NAME.pt beside folders/; a seed is for weights made from it."""
+    from kvr_export import archive, sources
+
+    source = sources.find(str(path), name, random_seed is not None, random_seed or 0)
+    archive.export(source, path.parents[1] / f"{name}.pt", precision, lambda _: None)
+
+
+def write_config(path: Path, config) -> None:
+    (path / "config.json").write_text(json.dumps(config.to_dict()))
+
+
+def gpt2(path: Path) -> None:
+    """GPT-2 as DialoGPT-medium's folder has it: a legacy pickle, vocab.json, merges.txt."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=byte_bpe(path, 400), n_positions=160, n_embd=64, n_layer=2, n_head=4,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+    )
+    write_config(path, config)
+    torch.manual_seed(3)
+    torch.save(GPT2LMHeadModel(config).state_dict(), path / "pytorch_model.bin")
+    export(path, "tiny-gpt2")
+
+
+def llama(path: Path) -> None:
+    """Llama with grouped heads and an untied head, sharded safetensors; in each precision."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=byte_bpe(path, 400), max_position_embeddings=192, hidden_size=96,
+        intermediate_size=160, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2,
+        bos_token_id=0, eos_token_id=0, tie_word_embeddings=False, initializer_range=0.2,
+    )
+    torch.manual_seed(4)
+    LlamaForCausalLM(config).save_pretrained(path, max_shard_size="200KB")
+    export(path, "tiny-llama")
+    # Of the same shape; seeded noise is not judged against fp32.
+    for precision in ["bf16", "int8"]:
+        export(path, f"tiny-llama-{precision}", precision, random_seed=0)
+
+
+def shape(path: Path) -> None:
+    """Only a config and a tokenizer: seeded weights, tied head, no grouping."""
+    from transformers import LlamaConfig
+
+    write_config(path, LlamaConfig(
+        vocab_size=byte_bpe(path, 400), max_position_embeddings=128, hidden_size=64,
+        intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
+        bos_token_id=0, eos_token_id=0, tie_word_embeddings=True,
+    ))
+    export(path, "tiny-random", random_seed=7)
+
+
+def padded(path: Path) -> None:
+    """A network with more rows than its tokenizer has ids, as some are padded for speed."""
+    from transformers import GPT2Config
+
+    write_config(path, GPT2Config(
+        vocab_size=byte_bpe(path, 400) + 400, n_positions=96, n_embd=64, n_layer=1, n_head=4,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+    ))
+    export(path, "tiny-padded", random_seed=8)
+
+
+def bert(path: Path) -> None:
+    import torch
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=word_pieces(path), hidden_size=48, num_hidden_layers=2, num_attention_heads=3,
+        intermediate_size=96, max_position_embeddings=64,
+    )
+    torch.manual_seed(5)
+    BertModel(config).save_pretrained(path)
+    export(path, "tiny-bert")
+
+
 def main() -> None:
     out = Path(sys.argv[1])
     done = out / "stamp"
@@ -63,85 +144,15 @@ def main() -> None:
         print(f"{out} is up to date")
         return
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     sys.path.insert(0, str(SCRIPTS))
-    import torch
     import transformers
-    from kvr_export import archive, sources
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-
-    def folder(name: str) -> Path:
-        path = out / "folders" / name
+    for make in (gpt2, llama, shape, padded, bert):
+        path = out / "folders" / make.__name__
         path.mkdir(parents=True)
-        return path
-
-    def export(
-        path: Path, name: str, random_weights: bool, seed: int = 0, precision: str = "fp32"
-    ) -> None:
-        source = sources.find(str(path), name, random_weights, seed)
-        archive.export(source, out / f"{name}.pt", precision, lambda _: None)
-
-    def write_config(path: Path, config: transformers.PretrainedConfig) -> None:
-        (path / "config.json").write_text(json.dumps(config.to_dict()))
-
-    # GPT-2 as DialoGPT-medium's folder has it: a legacy pickle, vocab.json, merges.txt.
-    path = folder("gpt2")
-    vocab = byte_bpe(path, 400)
-    config = transformers.GPT2Config(
-        vocab_size=vocab, n_positions=160, n_embd=64, n_layer=2, n_head=4,
-        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
-    )
-    write_config(path, config)
-    torch.manual_seed(3)
-    torch.save(transformers.GPT2LMHeadModel(config).state_dict(), path / "pytorch_model.bin")
-    export(path, "tiny-gpt2", random_weights=False)
-
-    # Llama with grouped heads and an untied head, sharded safetensors.
-    path = folder("llama")
-    vocab = byte_bpe(path, 400)
-    config = transformers.LlamaConfig(
-        vocab_size=vocab, max_position_embeddings=192, hidden_size=96, intermediate_size=160,
-        num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2, bos_token_id=0,
-        eos_token_id=0, tie_word_embeddings=False, initializer_range=0.2,
-    )
-    torch.manual_seed(4)
-    transformers.LlamaForCausalLM(config).save_pretrained(path, max_shard_size="200KB")
-    export(path, "tiny-llama", random_weights=False)
-    # Of the same shape; seeded noise is not judged against fp32.
-    for precision in ["bf16", "int8"]:
-        export(path, f"tiny-llama-{precision}", random_weights=True, precision=precision)
-
-    # Only a config and a tokenizer: seeded weights, tied head, no grouping.
-    path = folder("shape")
-    vocab = byte_bpe(path, 400)
-    write_config(path, transformers.LlamaConfig(
-        vocab_size=vocab, max_position_embeddings=128, hidden_size=64, intermediate_size=96,
-        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, bos_token_id=0,
-        eos_token_id=0, tie_word_embeddings=True,
-    ))
-    export(path, "tiny-random", random_weights=True, seed=7)
-
-    # A network with more rows than its tokenizer has ids, as some are padded for speed.
-    path = folder("padded")
-    vocab = byte_bpe(path, 400)
-    write_config(path, transformers.GPT2Config(
-        vocab_size=vocab + 400, n_positions=96, n_embd=64, n_layer=1, n_head=4,
-        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
-    ))
-    export(path, "tiny-padded", random_weights=True, seed=8)
-
-    path = folder("bert")
-    vocab = word_pieces(path)
-    config = transformers.BertConfig(
-        vocab_size=vocab, hidden_size=48, num_hidden_layers=2, num_attention_heads=3,
-        intermediate_size=96, max_position_embeddings=64,
-    )
-    torch.manual_seed(5)
-    transformers.BertModel(config).save_pretrained(path)
-    export(path, "tiny-bert", random_weights=False)
-
+        make(path)
     done.write_text(stamp())
 
 

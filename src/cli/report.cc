@@ -4,7 +4,7 @@
 
 #include "commands.h"
 #include "kvr/base/error.h"
-#include "kvr/record/cells.h"
+#include "kvr/record/run.h"
 
 namespace kvr::cli {
 
@@ -29,15 +29,15 @@ void AddReport(CLI::App& app) {
       "  kvr report results/paper/latest --table paper\n"
       "  kvr report results/paper/latest --format markdown > table.md");
   command->callback([options] {
-    const report::Format format =
-        report::FormatFromString(options->format.empty() ? "table" : options->format);
+    const report::Format& format =
+        report::FindFormat(options->format.empty() ? "table" : options->format);
     std::vector<record::Run> runs;
     for (const std::string& folder : options->runs) runs.push_back(record::ReadRun(folder));
     const report::Report report = report::BuildReport(runs);
     if (!options->table.empty()) {
-      std::cout << report::Render(report::FindTable(report, options->table), format);
+      std::cout << format.table(report::FindTable(report, options->table));
     } else if (options->all || !options->format.empty()) {
-      std::cout << report::Render(report, format);
+      std::cout << format.report(report);
     } else {
       std::cout << report::RenderScreen(report);
     }

@@ -8,7 +8,7 @@
 #include "commands.h"
 #include "kvr/engine/generator.h"
 #include "kvr/engine/prompt.h"
-#include "kvr/record/cells.h"
+#include "kvr/record/cell.h"
 
 namespace kvr::cli {
 

@@ -8,6 +8,8 @@
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
+#include "kvr/experiment/prompts.h"
+#include "kvr/experiment/schedule.h"
 #include "kvr/record/run_folder.h"
 
 namespace kvr::cli {

@@ -11,7 +11,6 @@ void Describe(const engine::Generator& generator, const engine::Request& request
   cell->reuse_depth = generation.reuse_depth;
   cell->similarity = generation.similarity;
   if (generation.entry) cell->entry = Hex(*generation.entry);
-  if (generation.reuse_depth > 0) cell->tier = "disk";
   if (generation.resident_fraction) {
     cell->page_cache = *generation.resident_fraction > 0.5 ? "warm" : "cold";
   }

@@ -80,8 +80,9 @@ RunFolder::RunFolder(fs::path folder) : path_(std::move(folder)) {
 
 bool RunFolder::HoldsRun() const { return Exists(description()); }
 
-void RunFolder::WriteDescription(const Json& run) const {
-  WriteAndRename(description(), run.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+void RunFolder::Write(const Run& run) const {
+  WriteAndRename(description(),
+                 ToJson(run).dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
   SyncFolder(path_);
 }
 

@@ -1,4 +1,5 @@
 // What the tables say, in sentences.
+#include "findings.h"
 #include "values.h"
 
 namespace kvr::report {

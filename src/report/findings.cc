@@ -1,4 +1,6 @@
 // The lines on top: alarms, facts, warnings.
+#include "findings.h"
+
 #include "values.h"
 
 namespace kvr::report {
@@ -136,7 +138,7 @@ void DescribeRun(const Run& run, Report& report) {
                          Fact(e, "instruction_set") + ", " + Fact(e, "threads") +
                          " threads, host " + Fact(e, "host") + ", load " +
                          (load ? Print("%.2f", *load) : "unknown"));
-  report.facts.push_back("started " + (run.started.empty() ? "unknown" : run.started) + ", " +
+  report.facts.push_back("started " + run.started.value_or("unknown") + ", " +
                          (run.finished ? "finished " + *run.finished : "UNFINISHED"));
   if (run.schema < 2) {
     report.facts.push_back(

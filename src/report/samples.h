@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "kvr/record/cells.h"
+#include "kvr/record/run.h"
 #include "kvr/record/statistics.h"
 
 namespace kvr::report {

@@ -3,8 +3,6 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <sstream>
-#include <stdexcept>
 
 namespace kvr::report {
 
@@ -37,21 +35,17 @@ Value Ratio(const std::optional<Estimate>& estimate) {
   return estimate ? Times(estimate->ratio()) : Value{};
 }
 
-std::pair<Value, Value> Ends(const std::optional<Estimate>& estimate) {
-  const std::optional<Interval> interval =
-      estimate ? estimate->RatioInterval() : std::optional<Interval>();
-  if (!interval) return {};
-  return {Times(interval->low), Times(interval->high)};
-}
-
 std::string ToString(Verdict verdict) {
   if (verdict == Verdict::kEquivalent) return "equivalent";
   return verdict == Verdict::kDiffers ? "differs" : "undecided";
 }
 
-std::vector<Value> Name(const Variant& variant) {
-  return {Text(variant.policy), Text(variant.match),
-          variant.candidates ? Count(*variant.candidates) : Value{}, Text(variant.codec)};
+Number Greatest(const Cells& cells, Number Fidelity::*member) {
+  return Quantile(Collect(cells, OfFidelity(member)), 1);
+}
+
+Number MeanOf(const Cells& cells, Number Fidelity::*member) {
+  return Mean(Collect(cells, OfFidelity(member)));
 }
 
 Value Semantic(const Cells& cells, Number Fidelity::*member) {
@@ -76,41 +70,6 @@ Value Semantic(const Cells& cells, Number Fidelity::*member) {
     }
   }
   return samples.empty() ? Text(reason) : Formatted("%.3f", Mean(samples));
-}
-
-Builder::Builder(std::string name, std::string title, const std::string& columns,
-                 std::string note) {
-  table_.name = std::move(name);
-  table_.title = std::move(title);
-  table_.note = std::move(note);
-  std::string keys = "<run <model <precision:prec. " + columns;
-  if (const std::size_t at = keys.find('@'); at != std::string::npos) {
-    keys.replace(at, 1, "<policy <match <candidates:cand. <codec");
-  }
-  std::istringstream words(keys);
-  for (std::string word; words >> word;) {
-    const bool left = word.front() == '<';
-    if (left) word.erase(0, 1);
-    const std::size_t colon = word.find(':');
-    Column column{word.substr(0, colon), word.substr(colon == std::string::npos ? 0 : colon + 1)};
-    std::replace(column.head.begin(), column.head.end(), '_', ' ');
-    column.right = !left;
-    table_.columns.push_back(std::move(column));
-  }
-}
-
-void Builder::Row(const Scope& scope, std::vector<Value> values) {
-  std::vector<Value> row = {Text(scope.run->label), Text(scope.model), Text(scope.precision)};
-  row.insert(row.end(), values.begin(), values.end());
-  if (row.size() != table_.columns.size()) throw std::logic_error(table_.name + ": columns");
-  table_.rows.push_back(std::move(row));
-}
-
-void Builder::Row(const Scope& scope, std::vector<Value> before, const Variant& variant,
-                  std::vector<Value> after) {
-  for (Value& value : Name(variant)) before.push_back(std::move(value));
-  for (Value& value : after) before.push_back(std::move(value));
-  Row(scope, std::move(before));
 }
 
 }  // namespace kvr::report

@@ -7,7 +7,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -15,11 +14,9 @@
 #include <fstream>
 #include <set>
 
-#include "kvr/base/clock.h"
 #include "kvr/base/file.h"
-#include "kvr/engine/prompt.h"
-#include "kvr/record/cells.h"
-#include "kvr/experiment/environment.h"
+#include "kvr/experiment/prompts.h"
+#include "kvr/record/run.h"
 #include "kvr/record/run_folder.h"
 #include "testing.h"
 
@@ -411,44 +408,6 @@ TEST_F(SweepTest, SeedsDifferByRepetitionAndCellsOfOneRepetitionShareThem) {
   ASSERT_EQ(outputs.size(), 4u);
   for (const auto& [which, tokens] : outputs) EXPECT_EQ(tokens.size(), 1u) << which.first;
   EXPECT_NE((outputs[{"t", 0}]), (outputs[{"t", 1}]));
-}
-
-// A cached prompt is the beginning of a user's turn: what closes the turn would end every match.
-TEST_F(SweepTest, UnderAChatTemplateAPromptThatGoesOnBeginsWithTheCachedOne) {
-  const model::ArchiveInfo info = model::ReadArchiveInfo(TinyModel("tiny-gpt2"));
-  const text::Tokenizer tokenizer(info.metadata.at("tokenizer"), info.tokenizer_model);
-  const std::optional<text::ChatTemplate> chat(Json::parse(R"({"begin": "",
-      "default_system": "be brief", "open_assistant": "reply: ", "roles": {
-      "system": {"prefix": "system: ", "suffix": ".\n"},
-      "user": {"prefix": "user: ", "suffix": ", over.\n"}}})"));
-  const engine::PromptContext context{info, tokenizer, chat};
-  for (const std::string& text : {std::string("over"), std::string(kHarbour), std::string("a")}) {
-    const engine::OpenTurn cached = engine::PrepareOpenTurn(context, text, true);
-    EXPECT_EQ(cached.text, "system: be brief.\nuser: " + text);
-    EXPECT_GT(cached.opening_tokens, 0u);
-    const engine::Prompt prompt =
-        engine::PreparePrompt(context, text + " and more", true, false, 1);
-    EXPECT_TRUE(prompt.text.starts_with(cached.text)) << prompt.text;
-    EXPECT_TRUE(std::equal(cached.tokens.begin(), cached.tokens.end(), prompt.tokens.begin()));
-  }
-  EXPECT_EQ(engine::PrepareOpenTurn(context, "a", false).opening_tokens, 0u);
-}
-
-TEST(LoadMeterTest, CountsWhatOthersComputeAndNotWhatWeDo) {
-  const LoadMeter meter;
-  const pid_t child = ::fork();
-  if (child == 0) {
-    const Stopwatch watch;
-    while (watch.ElapsedMs() < 400) {
-    }
-    ::_exit(0);
-  }
-  ::waitpid(child, nullptr, 0);
-  const LoadMeter::Load load = meter.Measure();
-  EXPECT_GE(load.wall_ms, 390);
-  if (!load.other_cpu_ms) GTEST_SKIP() << "the system does not tell";
-  EXPECT_GE(*load.other_cpu_ms, 100);
-  EXPECT_TRUE(load.steal_ms.has_value());
 }
 
 }  // namespace

@@ -110,7 +110,7 @@ Simulated Simulate(int prompts, bool control, double slower, Noise* noise) {
 }
 
 Json RowOf(const Report& report, const char* table, const Json& wanted) {
-  const Json json = Json::parse(Render(FindTable(report, table), Format::kJson));
+  const Json json = Json::parse(FindFormat("json").table(FindTable(report, table)));
   for (const Json& row : json.at("rows")) {
     bool all = true;
     for (const auto& [key, value] : wanted.items()) all = all && row.at(key) == value;
@@ -136,7 +136,7 @@ TEST(Simulation, IntervalsCoverAndVerdictsKeepTheirLevel) {
                     heavy);
         const Simulated speed = Simulate(prompts, false, 1, &noise);
         const std::vector<record::Run> both = {speed.run,
-                                                   Simulate(prompts, true, 1.03, &noise).run};
+                                               Simulate(prompts, true, 1.03, &noise).run};
         const Report report = BuildReport(both);
         const Json gain =
             RowOf(report, "workloads",

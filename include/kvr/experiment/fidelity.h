@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "kvr/engine/generator.h"
-#include "kvr/record/cells.h"
+#include "kvr/record/run.h"
 
 namespace kvr::experiment {
 
@@ -23,8 +23,9 @@ namespace kvr::experiment {
 // run again along the baseline's tokens (teacher forcing), off every clock. `semantic` asks for the
 // text's measures too; needs an encoder for the cosine. REQUIRES: both generations have logits;
 // baseline.tokens is not empty.
-[[nodiscard]] record::Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& request,
-                                       const engine::Generation& baseline,
-                                       const engine::Generation& recycled, bool semantic);
+[[nodiscard]] record::Fidelity MeasureFidelity(engine::Generator& generator,
+                                               const engine::Request& request,
+                                               const engine::Generation& baseline,
+                                               const engine::Generation& recycled, bool semantic);
 
 }  // namespace kvr::experiment

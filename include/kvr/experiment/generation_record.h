@@ -5,7 +5,7 @@
 #pragma once
 
 #include "kvr/engine/generator.h"
-#include "kvr/record/cells.h"
+#include "kvr/record/cell.h"
 
 namespace kvr::experiment {
 

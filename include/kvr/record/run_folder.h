@@ -10,8 +10,7 @@
 #include <vector>
 
 #include "kvr/base/file.h"
-#include "kvr/base/json.h"
-#include "kvr/record/cells.h"
+#include "kvr/record/run.h"
 
 namespace kvr::record {
 
@@ -38,7 +37,7 @@ class RunFolder {
   [[nodiscard]] bool HoldsRun() const;
 
   // Replaces run.json; durable.
-  void WriteDescription(const Json& run) const;
+  void Write(const Run& run) const;
   // Cuts off the line that a killed process did not finish.
   void DropTornLine() const;
   // One line, by one call; durable.

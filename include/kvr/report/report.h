@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kvr/base/json.h"
-#include "kvr/record/cells.h"
+#include "kvr/record/run.h"
 
 namespace kvr::report {
 
@@ -49,24 +49,28 @@ struct Report {
 // share the tables, told apart by a column. Cost: a few passes over the cells, and little more.
 [[nodiscard]] Report BuildReport(std::span<const record::Run> runs);
 
-enum class Format { kTable, kMarkdown, kCsv, kLatex, kJson };
+// A way to write a report. CSV: RFC 4180; the report has one block per table, each after a line
+// "# <name>: <title>" and ended by an empty line, alarms and warnings are "#" lines on top, and one
+// table alone is a plain file with one head line. LaTeX: a fragment for \input that needs the
+// packages booktabs and longtable. JSON: one object.
+struct Format {
+  const char* name;
+  std::string (*table)(const Table& table);     // one table alone
+  std::string (*report)(const Report& report);  // the whole report
+};
 
-// Throws kInvalidInput for any other text than "table", "markdown", "csv", "latex" or "json".
-[[nodiscard]] Format FormatFromString(std::string_view text);
-
-// The whole report. CSV: RFC 4180 with one block per table, each after a line "# <name>: <title>"
-// and ended by an empty line; alarms and warnings are "#" lines on top. LaTeX: a fragment for
-// \input that needs the packages booktabs and longtable. JSON: one object.
-[[nodiscard]] std::string Render(const Report& report, Format format);
+// "table", "markdown", "csv", "latex", "json".
+[[nodiscard]] std::vector<std::string> FormatNames();
+// Throws kInvalidInput, naming all formats, where there is none of that name.
+[[nodiscard]] const Format& FindFormat(std::string_view name);
 
 // One screen for people: at most 40 lines of 120 characters. What ran, the claims, alarms and
 // warnings, and how to see more.
 [[nodiscard]] std::string RenderScreen(const Report& report);
 
+// The tables' names, in the order of the report.
+[[nodiscard]] std::vector<std::string> TableNames();
 // Throws kInvalidInput, naming all tables, where there is none of that name.
 [[nodiscard]] const Table& FindTable(const Report& report, std::string_view name);
-
-// One table alone: CSV is then a plain file with one head line.
-[[nodiscard]] std::string Render(const Table& table, Format format);
 
 }  // namespace kvr::report

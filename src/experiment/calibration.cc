@@ -1,0 +1,53 @@
+#include "kvr/experiment/calibration.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "kvr/record/statistics.h"
+
+namespace kvr::experiment {
+
+Baseline Calibrate(const std::vector<std::size_t>& prompt_tokens, int block_tokens,
+                   const std::function<double(std::size_t, int)>& ttft_ms,
+                   const std::function<void(const std::string&)>& progress) {
+  constexpr int kChunkRounds = 2;
+  constexpr std::size_t kRounds = 5;
+  std::vector<std::size_t> by_length(prompt_tokens.size());
+  std::iota(by_length.begin(), by_length.end(), std::size_t{0});
+  std::stable_sort(by_length.begin(), by_length.end(),
+                   [&](auto a, auto b) { return prompt_tokens[a] < prompt_tokens[b]; });
+  const int longest = static_cast<int>(prompt_tokens[by_length.back()]);
+  std::map<int, double> least_ms;
+  for (int round = 0; round < kChunkRounds; ++round) {
+    for (const int piece : {block_tokens, 2 * block_tokens, 4 * block_tokens, longest}) {
+      if (piece > longest) continue;
+      progress("measuring pieces of " + std::to_string(piece) + " tokens");
+      const double ms = ttft_ms(by_length.back(), piece);
+      const auto [at, fresh] = least_ms.emplace(piece, ms);
+      if (!fresh) at->second = std::min(at->second, ms);
+    }
+  }
+  Baseline baseline{.block_ms = std::vector<double>(kRounds),
+                    .free_ms = std::vector<double>(kRounds)};
+  baseline.free_tokens =
+      std::min_element(least_ms.begin(), least_ms.end(), [](const auto& a, const auto& b) {
+        return a.second < b.second;
+      })->first;
+
+  for (std::size_t round = 0; round < kRounds; ++round) {
+    progress("choosing the baseline");
+    for (const std::size_t quarter : {1U, 2U, 3U}) {
+      const std::size_t prompt = by_length[(by_length.size() - 1) * quarter / 4];
+      for (const bool free : {round % 2 == 0, round % 2 != 0}) {
+        (free ? baseline.free_ms : baseline.block_ms)[round] +=
+            ttft_ms(prompt, free ? baseline.free_tokens : 0);
+      }
+    }
+  }
+  baseline.free =
+      record::Median(baseline.free_ms).value() < 0.98 * record::Median(baseline.block_ms).value();
+  return baseline;
+}
+
+}  // namespace kvr::experiment

@@ -1,0 +1,120 @@
+#include "kvr/experiment/prompts.h"
+
+#include <algorithm>
+#include <map>
+
+#include "kvr/base/error.h"
+#include "kvr/base/hash.h"
+#include "kvr/experiment/schedule.h"
+#include "kvr/model/archive.h"
+#include "kvr/model/runtime.h"
+
+namespace kvr::experiment {
+namespace {
+
+void CheckLength(const std::string& what, std::size_t tokens, int new_tokens,
+                 const model::ArchiveInfo& info, const std::string& remedy) {
+  if (tokens == 0) throw InvalidInput(what + ": has no tokens for " + info.name);
+  if (tokens + static_cast<std::size_t>(new_tokens) <=
+      static_cast<std::size_t>(info.context_tokens)) {
+    return;
+  }
+  throw InvalidInput(what + ": its " + std::to_string(tokens) + " tokens and " +
+                     std::to_string(new_tokens) + " to generate pass the context of " +
+                     std::to_string(info.context_tokens) + " tokens of " + info.name + remedy);
+}
+
+std::optional<std::size_t> ParentOf(const Tokens& tokens,
+                                    const std::vector<engine::OpenTurn>& all) {
+  std::optional<std::size_t> parent;
+  std::size_t longest = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const engine::OpenTurn& cached = all[i];
+    const auto differ =
+        std::mismatch(tokens.begin(), tokens.end(), cached.tokens.begin(), cached.tokens.end());
+    const auto common = static_cast<std::size_t>(differ.first - tokens.begin());
+    if (common <= std::max(longest, cached.opening_tokens)) continue;
+    longest = common;
+    parent = i;
+  }
+  return parent;
+}
+
+// Throws unless one archive allows what the config asks of it.
+model::ArchiveInfo CheckArchive(const Config& config, const ModelChoice& choice) {
+  const model::ArchiveInfo info = model::ReadArchiveInfo(choice.path, "language_model");
+  if (!choice.precision.empty() && choice.precision != info.precision) {
+    throw Incompatible(choice.path + " is of precision " + info.precision +
+                       ", the config lists it as " + choice.precision);
+  }
+  const std::string context =
+      "the context of " + choice.path + " is " + std::to_string(info.context_tokens) + " tokens";
+  if (config.marks.back() >= info.context_tokens) {
+    throw InvalidInput("max_new_tokens: found " + std::to_string(config.marks.back()) + ", but " +
+                       context);
+  }
+  if (config.block_tokens > info.context_tokens) {
+    throw InvalidInput("block_tokens: found " + std::to_string(config.block_tokens) + ", but " +
+                       context);
+  }
+  if (config.chat && info.metadata.at("template").is_null()) {
+    throw InvalidInput("template: found chat, but " + choice.path + " has no chat template");
+  }
+  const text::Tokenizer tokenizer(info.metadata.at("tokenizer"), info.tokenizer_model);
+  std::optional<text::ChatTemplate> chat_template;
+  if (config.chat) chat_template.emplace(info.metadata.at("template"));
+  (void)PreparePrompts(config, {info, tokenizer, chat_template});
+  return info;
+}
+
+}  // namespace
+
+Prompts PreparePrompts(const Config& config, const engine::PromptContext& context) {
+  Prompts prompts;
+  for (const CachedPrompt& cached : config.cache_prompts) {
+    prompts.cached.push_back(engine::PrepareOpenTurn(context, cached.text, config.chat));
+    CheckLength("cached prompt " + cached.id, prompts.cached.back().tokens.size(), 0, context.info,
+                "");
+  }
+  const std::vector<bool> is_long = LongPrompts(config);
+  for (std::size_t i = 0; i < config.test_prompts.size(); ++i) {
+    const TestPrompt& test = config.test_prompts[i];
+    prompts.limits.push_back(is_long[i] ? config.marks.back() : config.marks.front());
+    prompts.test.push_back(engine::PreparePrompt(context, test.text, config.chat,
+                                                 config.truncate_left, prompts.limits.back()));
+    const Tokens& tokens = prompts.test.back().tokens;
+    CheckLength("test prompt " + test.id, tokens.size(), prompts.limits.back(), context.info,
+                "; \"truncate\": \"left\" cuts the prompt");
+    prompts.parents.push_back(ParentOf(tokens, prompts.cached));
+  }
+  return prompts;
+}
+
+void CheckArchives(const Config& config) {
+  (void)model::DescribeDevice(config.device);  // throws where it is absent
+  std::map<std::string, std::string> paths;    // by what cells call a model
+  for (const ModelChoice& choice : config.models) {
+    const model::ArchiveInfo info = CheckArchive(config, choice);
+    const auto [before, fresh] =
+        paths.emplace(info.name + " (" + info.precision + ")", choice.path);
+    if (!fresh) {
+      throw InvalidInput("models: " + before->second + " and " + choice.path + " are both " +
+                         before->first + "; results could not be told apart");
+    }
+  }
+  if (!config.encoder.empty()) (void)model::ReadArchiveInfo(config.encoder, "encoder");
+}
+
+std::string PromptsDigest(const Config& config) {
+  Json all = Json::array();
+  for (const CachedPrompt& prompt : config.cache_prompts) all.push_back({prompt.id, prompt.text});
+  all.push_back(nullptr);
+  for (const TestPrompt& prompt : config.test_prompts) {
+    all.push_back({prompt.id, prompt.group, prompt.text});
+  }
+  Sha256 digest;
+  digest.Update(DumpLine(all));
+  return Hex(digest.Finish());
+}
+
+}  // namespace kvr::experiment

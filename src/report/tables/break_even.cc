@@ -1,0 +1,51 @@
+#include "fill_sum.h"
+#include "table_of.h"
+#include "tables.h"
+
+namespace kvr::report {
+namespace {
+
+struct Row : VariantRow {
+  std::int64_t hits = 0;
+  Number saved_per_hit, hits_to_pay, per_entry;
+};
+
+Row MakeRow(const Scope& scope, const Variant& variant) {
+  Row row{{{scope}, variant}};
+  Samples saved;
+  for (const Prompt& prompt : scope.prompts) {
+    const Number best = BaselineTtft(prompt);
+    for (const Cell* cell : Only(RecycledBy(prompt, variant), IsHit)) {
+      ++row.hits;
+      if (best) saved.push_back(*best - cell->ttft_ms);
+    }
+  }
+  row.saved_per_hit = Mean(saved);
+  const FillSum sum = FillOf(scope, variant.codec);
+  if (sum.entries > 0) row.hits_to_pay = Quotient(Number(sum.save_ms), row.saved_per_hit);
+  row.per_entry = Quotient(row.hits_to_pay, Number(static_cast<double>(sum.entries)));
+  return row;
+}
+
+}  // namespace
+
+Table BreakEvenTable(const std::vector<Scope>& scopes) {
+  TableOf<Row> table(
+      "break_even", "When filling has paid for itself",
+      "saved: mean over hits of the prompt's median baseline TTFT less the cell's TTFT. "
+      "break-even: total save time over that, and the same per entry. None where hits save "
+      "nothing. The entries' prefill is not counted: it answered them.");
+  table.HowReused()
+      .Right("hits", [](const Row& row) { return Count(row.hits); })
+      .Right("saved_ms_mean", "saved ms/hit", [](const Row& row) { return Ms(row.saved_per_hit); })
+      .Right("break_even_hits", "break-even hits",
+             [](const Row& row) { return Formatted("%.2f", row.hits_to_pay); })
+      .Right("break_even_hits_per_entry", "per entry",
+             [](const Row& row) { return Formatted("%.3f", row.per_entry); });
+  ForEachVariant(scopes, [&](const Scope& scope, const Variant& variant) {
+    table.Add(MakeRow(scope, variant));
+  });
+  return table.Finish();
+}
+
+}  // namespace kvr::report

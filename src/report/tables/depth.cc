@@ -1,0 +1,94 @@
+#include <array>
+#include <map>
+
+#include "table_of.h"
+#include "tables.h"
+
+namespace kvr::report {
+namespace {
+
+struct Bucket {
+  const char* label;
+  std::int64_t from;
+};
+constexpr std::array<Bucket, 6> kBuckets = {
+    {{"0", 0}, {"1-63", 1}, {"64-127", 64}, {"128-255", 128}, {"256-511", 256}, {"512+", 512}}};
+
+std::size_t BucketOf(const Cell& cell) {
+  std::size_t bucket = kBuckets.size() - 1;
+  while (cell.reuse_depth < kBuckets[bucket].from) --bucket;
+  return bucket;
+}
+
+// Each prompt's cells in each bucket, by policy and codec.
+using CellsOfPrompts = std::map<const Prompt*, Cells>;
+using Groups =
+    std::map<std::pair<std::string, CodecPlace>, std::array<CellsOfPrompts, kBuckets.size()>>;
+
+Groups GroupsOf(const Scope& scope) {
+  Groups groups;
+  for (const Prompt& prompt : scope.prompts) {
+    for (const auto& [variant, cells] : prompt.recycled) {
+      if (variant == NullVariant()) continue;
+      auto& buckets = groups[{variant.policy, scope.PlaceOf(variant.codec)}];
+      for (const Cell* cell : cells) buckets[BucketOf(*cell)][&prompt].push_back(cell);
+    }
+  }
+  return groups;
+}
+
+struct Row : VariantRow {
+  const char* bucket;
+  std::int64_t prompts, cells;
+  std::optional<Estimate> speedup;
+  Samples ratios;  // of each cell
+};
+
+Row MakeRow(const Scope& scope, const Variant& variant, const char* bucket,
+            const CellsOfPrompts& cells_of) {
+  Row row{{{scope}, variant}, bucket, std::ssize(cells_of), 0, {}, {}};
+  std::vector<const Prompt*> prompts;
+  for (const auto& [prompt, cells] : cells_of) {
+    prompts.push_back(prompt);
+    row.cells += std::ssize(cells);
+    for (const Cell* cell : cells) {
+      const Number ratio = Quotient(BaselineTtft(*prompt), Number(cell->ttft_ms));
+      if (ratio) row.ratios.push_back(*ratio);
+    }
+  }
+  row.speedup =
+      EstimateOver(prompts, [&](const Prompt& p) { return TtftSpeedup(p, cells_of.at(&p)); });
+  return row;
+}
+
+}  // namespace
+
+Table DepthTable(const std::vector<Scope>& scopes) {
+  TableOf<Row> table(
+      "depth", "Speedup against depth",
+      "Recycled cells of all match rules and numbers of candidates by tokens restored. speedup: "
+      "geometric mean over prompts of the baseline's median TTFT over the median TTFT of the "
+      "prompt's cells of that depth, with its 95 % interval as in workloads; least and greatest: "
+      "of any cell. Depth 0 shows what a miss costs.");
+  table.Policy()
+      .Codec()
+      .Left("depth", [](const Row& row) { return Text(row.bucket); })
+      .Right("prompts", [](const Row& row) { return Count(row.prompts); })
+      .Right("cells", [](const Row& row) { return Count(row.cells); })
+      .Interval("ttft_speedup", "speedup", &Row::speedup)
+      .Right("ttft_speedup_min", "least",
+             [](const Row& row) { return Times(Quantile(row.ratios, 0)); })
+      .Right("ttft_speedup_max", "greatest",
+             [](const Row& row) { return Times(Quantile(row.ratios, 1)); });
+  for (const Scope& scope : scopes) {
+    for (const auto& [group, buckets] : GroupsOf(scope)) {
+      const Variant variant{.policy = group.first, .codec = std::get<2>(group.second)};
+      for (std::size_t i = 0; i < buckets.size(); ++i) {
+        table.Add(MakeRow(scope, variant, kBuckets[i].label, buckets[i]));
+      }
+    }
+  }
+  return table.Finish();
+}
+
+}  // namespace kvr::report

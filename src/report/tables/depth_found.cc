@@ -1,0 +1,75 @@
+#include "table_of.h"
+#include "tables.h"
+
+namespace kvr::report {
+namespace {
+
+// One number for each prompt of which both depths are known.
+struct Row : VariantRow {
+  const Cohort& cohort;
+  Samples found, by_prefix, available;
+  std::int64_t fell_short = 0;
+};
+
+Number RecordedDepth(const Cell& cell) {
+  if (!cell.available_depth) return std::nullopt;
+  return static_cast<double>(*cell.available_depth);
+}
+
+Row MakeRow(const Scope& scope, const Cohort& cohort, const Variant& variant) {
+  Row row{{{scope}, variant}, cohort};
+  for (const Prompt* prompt : cohort.prompts) {
+    const Cells& cells = RecycledBy(*prompt, variant);
+    const Number depth = MedianOf(cells, Depth);
+    const Number prefix =
+        MedianOf(RecycledBy(*prompt, {"prefix", variant.match, variant.codec, {}}), Depth);
+    Number there = MedianOf(cells, RecordedDepth);
+    if (!there) there = prefix;
+    if (!depth || !there) continue;
+    row.found.push_back(*depth);
+    if (prefix) row.by_prefix.push_back(*prefix);
+    row.available.push_back(*there);
+    row.fell_short += *depth < *there ? 1 : 0;
+  }
+  return row;
+}
+
+// A mean over other prompts than its neighbours' would mislead.
+Value PrefixMean(const Row& row) {
+  return row.by_prefix.size() == row.found.size() ? Formatted("%.1f", Mean(row.by_prefix))
+                                                  : Value{};
+}
+
+}  // namespace
+
+Table FoundTable(const std::vector<Scope>& scopes) {
+  TableOf<Row> table(
+      "depth_found", "Depth found by embedding, against the depth that was there",
+      "Mean depth in tokens over prompts of which both depths are known. by prefix: what the "
+      "prefix policy found under the same match rule. there: the longest token prefix stored, "
+      "whatever the match rule, as the cells recorded it; else what the prefix policy found. "
+      "share: sum of found over sum of there. fell short: prompts for which embedding found less "
+      "than was there; under whole and block the rule alone can do that.");
+  table.Left("workload", [](const Row& row) { return Text(row.cohort.label); })
+      .Match()
+      .Candidates()
+      .Codec()
+      .Right("prompts", [](const Row& row) { return Count(std::ssize(row.found)); })
+      .Right("found_mean", "found",
+             [](const Row& row) { return Formatted("%.1f", Mean(row.found)); })
+      .Right("prefix_mean", "by prefix", PrefixMean)
+      .Right("available_mean", "there",
+             [](const Row& row) { return Formatted("%.1f", Mean(row.available)); })
+      .Right("found_share", "share",
+             [](const Row& row) { return Percent(Quotient(Mean(row.found), Mean(row.available))); })
+      .Right("short", "fell short", [](const Row& row) { return Count(row.fell_short); });
+  ForEachGroup(scopes, false,
+               [&](const Scope& scope, const Cohort& cohort, const Variant& variant, const Cells&) {
+                 if (variant.policy != "embedding") return;
+                 const Row row = MakeRow(scope, cohort, variant);
+                 if (!row.found.empty()) table.Add(row);
+               });
+  return table.Finish();
+}
+
+}  // namespace kvr::report

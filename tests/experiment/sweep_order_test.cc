@@ -1,0 +1,212 @@
+// The sweep over a stand-in for the engine: order, resumption, interruption and errors, without any
+// model.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "kvr/base/file.h"
+#include "kvr/experiment/sweep.h"
+#include "kvr/record/run.h"
+#include "testing.h"
+
+namespace kvr::experiment {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Notes what it is asked for, and does as told at a given call.
+class FakeExecutor : public Executor {
+ public:
+  Json Environment() override {
+    Json environment;
+    for (const char* field :
+         {"cpu_model", "instruction_set", "threads", "libtorch_version", "commit"}) {
+      environment[field] = "fake";
+    }
+    return environment;
+  }
+  record::ModelInfo Load(const ModelChoice& choice, const Progress& progress) override {
+    Note("load " + choice.path);
+    progress("loading " + choice.path);
+    return {.name = choice.path, .precision = "fp32", .fingerprint = fingerprint};
+  }
+  std::vector<std::size_t> PromptTokens() const override { return {4, 5}; }
+  std::optional<std::string> ParentOf(std::size_t) const override { return "p"; }
+  std::string CacheName(cache::Codec) override { return std::string(64, 'a'); }
+  void OpenCache(const fs::path& folder, cache::Codec codec) override {
+    Note(std::string("open ") + cache::ToString(codec));
+    fs::create_directories(folder / CacheName(codec));
+  }
+  std::optional<record::Fill> Fill(std::size_t cached, cache::Codec codec, bool recorded) override {
+    Note("fill " + std::to_string(cached) + (recorded ? " again" : ""));
+    if (recorded) return std::nullopt;
+    return record::Fill{
+        .model = "m", .precision = "fp32", .entry = "p", .codec = cache::ToString(codec)};
+  }
+  void Freeze(cache::Codec) override { Note("freeze"); }
+  double TtftMs(std::size_t, int free_tokens) override { return free_tokens == 0 ? 2 : 1; }
+  void WarmUp(const Step&, int) override { Note("warm up"); }
+  void Run(const Step& step, int round, int free_tokens, record::Cell* cell) override {
+    Note("run");
+    EXPECT_EQ(free_tokens, 5);
+    ran.emplace_back(cell->prompt_id, round);
+    cell->outcome = step.plan.arm == engine::Arm::kBaseline || cell->is_null() ? "off" : "miss";
+    cell->prompt_tokens = 4;
+    cell->tokens = {1};
+    cell->new_tokens = 1;
+  }
+
+  void Unload() override { Note("unload"); }
+
+  std::string fingerprint = "f";
+  std::vector<std::string> calls;
+  std::vector<std::pair<std::string, int>> ran;
+  std::function<void(const std::string& call)> on_call;
+
+ private:
+  void Note(const std::string& call) {
+    calls.push_back(call);
+    if (on_call) on_call(call);
+  }
+};
+
+class SweepOrderTest : public ::testing::Test {
+ protected:
+  SweepOrderTest() {
+    config_.name = "fake";
+    config_.json = {{"name", "fake"}};
+    config_.models = {{"m", ""}};
+    config_.cache_prompts = {{"p", "text"}};
+    config_.test_prompts = {{"t", "g", "text"}, {"u", "g", "text"}};
+    config_.codecs = {cache::Codec::kFp32};
+    config_.reuses = {{.policy = engine::Policy::kPrefix, .match = cache::Match::kToken}};
+    config_.repetitions = 3;
+    config_.warmups = 1;
+  }
+
+  fs::path folder() const { return root_.path() / "r"; }
+  void Sweep(bool resume = false) {
+    RunSweep(config_, {.folder = folder(), .resume = resume}, fake_);
+  }
+  record::Run Read() const { return record::ReadRun(folder()); }
+
+  // Stops at the call number `at` (from 1) that begins with `call`.
+  void StopAt(const std::string& call, int at, Error::Kind kind = Error::Kind::kInterrupted) {
+    fake_.on_call = [=, seen = 0](const std::string& name) mutable {
+      if (name.starts_with(call) && ++seen == at) throw Error(kind, "stopped at " + name);
+    };
+  }
+
+  testing::TempFolder root_;
+  Config config_;
+  FakeExecutor fake_;
+};
+
+TEST_F(SweepOrderTest, TheCacheIsFilledAndFrozenBeforeAnythingIsMeasured) {
+  Sweep();
+  std::vector<std::string> order = fake_.calls;
+  order.erase(std::unique(order.begin(), order.end()), order.end());
+  EXPECT_EQ(order, (std::vector<std::string>{"load m", "open fp32", "fill 0", "freeze", "warm up",
+                                             "run", "unload"}));
+  EXPECT_EQ(std::count(fake_.calls.begin(), fake_.calls.end(), "warm up"), 4);
+}
+
+TEST_F(SweepOrderTest, ARepetitionOfAllPromptsEndsBeforeTheNextBegins) {
+  Sweep();
+  ASSERT_EQ(fake_.ran.size(), 3u * 2 * 4);
+  for (std::size_t i = 0; i < fake_.ran.size(); ++i) {
+    EXPECT_EQ(fake_.ran[i].second, static_cast<int>(i / 8));
+    EXPECT_EQ(fake_.ran[i].first, fake_.ran[i - i % 4].first);
+  }
+  const record::Run run = Read();
+  EXPECT_TRUE(run.finished);
+  EXPECT_EQ(run.cells.size(), 24u);
+  EXPECT_EQ(run.models.at(0).baseline_schedule, "free");
+  EXPECT_EQ(run.fill.size(), 1u);
+}
+
+// Wherever it is stopped, what is resumed has each cell once, in the order of a run in one go.
+TEST_F(SweepOrderTest, ResumesWhereverItWasStopped) {
+  Sweep();
+  const std::vector<record::Cell> whole = Read().cells;
+  const std::vector<std::pair<std::string, int>> stops = {
+      {"load", 1}, {"open", 1}, {"fill", 1}, {"freeze", 1}, {"warm up", 3},
+      {"run", 1},  {"run", 2},  {"run", 13}, {"run", 24}};
+  for (const auto& [call, at] : stops) {
+    fs::remove_all(folder());
+    StopAt(call, at);
+    EXPECT_THROW(Sweep(), Error);
+    EXPECT_FALSE(Read().finished) << call;
+    const std::size_t before = Read().cells.size();
+    EXPECT_EQ(before, call == "run" ? static_cast<std::size_t>(at - 1) : 0u);
+    fake_.on_call = nullptr;
+    fake_.ran.clear();
+    Sweep(/*resume=*/true);
+    EXPECT_EQ(fake_.ran.size(), whole.size() - before) << call;
+    const record::Run run = Read();
+    EXPECT_TRUE(run.finished);
+    EXPECT_EQ(run.fill.size(), 1u) << call;
+    ASSERT_EQ(run.cells.size(), whole.size()) << call;
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      EXPECT_EQ(Identity(run.cells[i]), Identity(whole[i])) << call << i;
+    }
+  }
+}
+
+TEST_F(SweepOrderTest, AResumedRunKeepsItsBaselineAndItsFill) {
+  StopAt("run", 5);
+  EXPECT_THROW(Sweep(), Error);
+  const record::Run before = Read();
+  fake_.on_call = nullptr;
+  fake_.calls.clear();
+  Sweep(/*resume=*/true);
+  EXPECT_EQ(fake_.calls[2], "fill 0 again");
+  const record::Run after = Read();
+  EXPECT_EQ(after.models.at(0).calibration_free_ms, before.models.at(0).calibration_free_ms);
+  EXPECT_EQ(after.started, before.started);
+}
+
+TEST_F(SweepOrderTest, AnErrorLosesNoCellThatEnded) {
+  StopAt("run", 7, Error::Kind::kIo);
+  try {
+    Sweep();
+    ADD_FAILURE() << "no error came";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), Error::Kind::kIo);
+  }
+  EXPECT_EQ(Read().cells.size(), 6u);
+}
+
+TEST_F(SweepOrderTest, AFinishedRunIsNotLoadedAgain) {
+  Sweep();
+  fake_.calls.clear();
+  Sweep(/*resume=*/true);
+  EXPECT_TRUE(fake_.calls.empty());
+}
+
+TEST_F(SweepOrderTest, AnotherArchiveOrConfigIsRefused) {
+  StopAt("run", 5);
+  EXPECT_THROW(Sweep(), Error);
+  fake_.on_call = nullptr;
+  fake_.fingerprint = "g";
+  std::string message;
+  KVR_EXPECT_ERROR(Sweep(/*resume=*/true), kIncompatible, message);
+  EXPECT_NE(message.find("another archive of m"), std::string::npos) << message;
+  fake_.fingerprint = "f";
+  config_.json["repetitions"] = 4;
+  KVR_EXPECT_ERROR(Sweep(/*resume=*/true), kInvalidInput, message);
+  EXPECT_NE(message.find("another config"), std::string::npos) << message;
+}
+
+TEST_F(SweepOrderTest, TheCacheGoesWhenTheRunIsDoneUnlessItIsKept) {
+  Sweep();
+  EXPECT_FALSE(fs::exists(folder() / "sweep-cache"));
+  fs::remove_all(folder());
+  RunSweep(config_, {.folder = folder(), .keep_cache = true}, fake_);
+  EXPECT_TRUE(fs::exists(folder() / "sweep-cache" / std::string(64, 'a')));
+}
+
+}  // namespace
+}  // namespace kvr::experiment
