@@ -1,5 +1,6 @@
 #include "kvr/experiment/bench.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -47,61 +48,67 @@ class ScratchFolder {
 };
 
 // The least and the greatest of some numbers.
-std::string Range(const Json& numbers) {
+std::string Range(const std::vector<double>& numbers) {
   const auto [least, greatest] = std::minmax_element(numbers.begin(), numbers.end());
-  return Fixed(*least, 1) + " to " + Fixed(*greatest, 1);
+  return fmt::format("{:.1f} to {:.1f}", *least, *greatest);
 }
 
 // Model and machine: what every table of this command begins with.
-std::string Heading(const Json& result) {
-  const Json &model = result["model"], &environment = result["environment"];
-  return model["name"].get<std::string>() + ", " + model["precision"].get<std::string>() + ", " +
-         environment["cpu_model"].get<std::string>() + ", " +
-         environment["instruction_set"].get<std::string>() + ", " + environment["threads"].dump() +
-         " threads";
+std::string Heading(const experiment::BenchSetting& setting) {
+  const Json &model = setting.model, &environment = setting.environment;
+  return fmt::format(
+      "{}, {}, {}, {}, {} threads", model["name"].get<std::string>(),
+      model["precision"].get<std::string>(), environment["cpu_model"].get<std::string>(),
+      environment["instruction_set"].get<std::string>(), environment["threads"].get<int>());
 }
 
-void Print(const Json& result) {
-  const Json& limits = result["limits"];
-  std::cout << Heading(result) << "; medians of " << result["repetitions"] << "\n"
-            << "limits: read " << Range(limits["read_gb_per_s"]) << " GB/s, copy "
-            << Range(limits["copy_gb_per_s"])
+void Print(const experiment::BenchResult& result) {
+  const experiment::BenchLimits& limits = result.limits;
+  std::cout << Heading(result.setting) << "; medians of " << result.setting.repetitions << "\n"
+            << "limits: read " << Range(limits.read_gb_per_s) << " GB/s, copy "
+            << Range(limits.copy_gb_per_s)
             << " GB/s (read + write), measured beside the phases that they bound;\n"
             << "        GEMM GFLOP/s by rows:";
-  for (const int rows : {4, 16, 32, 64, 128, 256, 512}) {
-    std::cout << " " << rows << ": "
-              << Fixed(limits["gemm_gflop_per_s_by_rows"][std::to_string(rows)], 0);
+  for (const int rows : experiment::kGemmRows) {
+    std::cout << fmt::format(" {}: {:.0f}", rows, limits.gemm_gflop_per_s_by_rows.at(rows));
   }
   std::cout << "\n\n";
   std::vector<std::vector<std::string>> rows = {
       {"phase", "what", "measured", "bound", "unit", "of bound"}};
-  for (const Json& row : result["rows"]) {
-    const auto number = [](const Json& value) {
-      return value.is_null() ? std::string("-")
-                             : Fixed(value.get<double>(), value.get<double>() < 10 ? 3 : 1);
-    };
-    rows.push_back({row["phase"], row["what"], number(row["measured"]), number(row["bound"]),
-                    row["unit"], row["ratio"].is_null() ? "-" : Fixed(row["ratio"], 2)});
+  const auto number = [](double value) { return Fixed(value, value < 10 ? 3 : 1); };
+  for (const experiment::BenchRow& row : result.rows) {
+    const std::optional<double> ratio = row.ratio();
+    rows.push_back({row.phase, row.what, number(row.measured), row.bound ? number(*row.bound) : "-",
+                    row.unit, ratio ? Fixed(*ratio, 2) : "-"});
   }
   std::cout << AlignColumns(rows) << "of bound: 1.00 is the bound itself.\n";
 }
 
-void PrintBusy(const Json& result) {
-  std::cout << Heading(result) << " on " << result["cores"] << " cores; medians of "
-            << result["repetitions"] << "\n\n";
+void Print(const experiment::BusyResult& result) {
+  std::cout << fmt::format("{} on {} cores; medians of {}\n\n", Heading(result.setting),
+                           result.cores, result.setting.repetitions);
   std::vector<std::vector<std::string>> rows = {
       {"phase", "what", "beside", "quiet", "measured", "unit", "share", "fair", "of fair"}};
-  for (const Json& row : result["rows"]) {
-    const auto number = [](double value) { return Fixed(value, value < 10 ? 2 : 1); };
-    const double share = row["share"], fair = row["fair_share"];
-    rows.push_back({row["phase"], row["what"], row["loops"].dump(), number(row["quiet"]),
-                    number(row["measured"]), row["unit"], Fixed(share, 2), Fixed(fair, 2),
-                    Fixed(share / fair, 2)});
+  const auto number = [](double value) { return Fixed(value, value < 10 ? 2 : 1); };
+  for (const experiment::BusyRow& row : result.rows) {
+    rows.push_back({row.phase, row.what, std::to_string(row.loops), number(row.quiet),
+                    number(row.measured), row.unit, Fixed(row.share, 2), Fixed(row.fair_share, 2),
+                    Fixed(row.share / row.fair_share, 2)});
   }
   std::cout
       << AlignColumns(rows)
       << "beside: processes that do nothing but compute. share: of the quiet speed. fair: the\n"
          "share when the system gives each process' threads and each loop the same.\n";
+}
+
+// Cases have no table; Run() refuses them without --json.
+void Print(const experiment::BenchCasesResult&) {}
+
+std::vector<experiment::BenchCase> ReadCases(const std::string& file, int vocab) {
+  const bool from_stdin = file == "-";
+  const std::string where = from_stdin ? "standard input" : file;
+  return experiment::ReadBenchCases(ParseJson(from_stdin ? ReadStdin() : ReadFile(file), where),
+                                    vocab, where);
 }
 
 void Run(const Options& options) {
@@ -115,31 +122,23 @@ void Run(const Options& options) {
     ThrowIfInterrupted();
     line->Show("measuring: " + what);
   };
-  Json result;
+  const experiment::BenchOptions bench = {
+      .scratch = scratch.path(), .repetitions = options.repetitions, .progress = progress};
+  const auto show = [&](const auto& result) {
+    line.reset();
+    if (options.json) {
+      std::cout << ToJson(result).dump(2) << "\n";
+    } else {
+      Print(result);
+    }
+  };
   if (!options.busy.empty()) {
-    result = experiment::RunBenchBusy(generator, {.loops = options.busy,
-                                                  .scratch = scratch.path(),
-                                                  .repetitions = options.repetitions,
-                                                  .progress = progress});
+    show(experiment::RunBenchBusy(generator, options.busy, bench));
   } else if (options.cases.empty()) {
-    result = experiment::RunBench(
-        generator,
-        {.scratch = scratch.path(), .repetitions = options.repetitions, .progress = progress});
+    show(experiment::RunBench(generator, bench));
   } else {
-    const bool from_stdin = options.cases == "-";
-    const std::string where = from_stdin ? "standard input" : options.cases;
-    const Json json = ParseJson(from_stdin ? ReadStdin() : ReadFile(options.cases), where);
-    result = experiment::RunBenchCases(
-        generator, experiment::ReadBenchCases(json, generator.info().vocab, where),
-        {.scratch = scratch.path(), .repetitions = options.repetitions, .progress = progress});
-  }
-  line.reset();
-  if (options.json) {
-    std::cout << result.dump(2) << "\n";
-  } else if (!options.busy.empty()) {
-    PrintBusy(result);
-  } else {
-    Print(result);
+    const auto cases = ReadCases(options.cases, generator.info().vocab);
+    show(experiment::RunBenchCases(generator, cases, bench));
   }
 }
 

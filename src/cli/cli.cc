@@ -1,5 +1,6 @@
 #include "kvr/cli/cli.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -58,35 +59,33 @@ void UnmarkIn(CLI::App& app) {
 
 // CLI11's message, which repeats arguments: those may be long texts.
 std::string FailureMessage(const CLI::App* app, const CLI::Error& error) {
-  return "kvr: " + Shortened(error.what(), 300) + "\nRun " + app->get_name() +
-         " --help for more information.\n";
+  return fmt::format("kvr: {}\nRun {} --help for more information.\n", Shortened(error.what(), 300),
+                     app->get_name());
 }
 
-}  // namespace
+struct Common {
+  std::string log_level = "info";
+  bool debug = false;
+};
 
-int Main(int argc, char** argv) {
-  CLI::App app{
-      "kvr: how much time does reusing saved keys and values save, and does the answer stay the "
-      "same?",
-      "kvr"};
+// Options of the program itself, and all subcommands.
+void AddAll(CLI::App& app, Common* common) {
   app.set_version_flag("--version", std::string("kvr " KVR_VERSION " (" KVR_COMMIT ")"));
   app.require_subcommand(1);
   app.fallthrough();
   app.get_formatter()->column_width(34);
-  std::string log_level = "info";
-  const std::vector<std::string_view> words(argv + std::min(argc, 1), argv + argc);
-  bool debug = std::ranges::find(words, "--debug") != words.end();
-  app.add_option("--log-level", log_level, "trace, debug, info, warning, error or off")
+  app.add_option("--log-level", common->log_level, "trace, debug, info, warning, error or off")
       ->capture_default_str();
-  app.add_flag("--debug", debug, "Let an error end the program where it arises (for a debugger)");
+  app.add_flag("--debug", common->debug,
+               "Let an error end the program where it arises (for a debugger)");
   app.footer(
       "Examples:\n"
       "  kvr run --prompt-file configs/prompts/library.txt --template chat --save\n"
       "  kvr run --prompt-file configs/prompts/library_2.txt --template chat\n"
       "  kvr sweep configs/paper.json && kvr report results/paper/latest\n"
       "Each subcommand has --help with examples of its own.");
-  app.parse_complete_callback([&] {
-    SetUpLogging(log_level);
+  app.parse_complete_callback([common] {
+    SetUpLogging(common->log_level);
     CatchInterrupts();
   });
   AddRun(app);
@@ -96,47 +95,57 @@ int Main(int argc, char** argv) {
   AddModel(app);
   AddTokenize(app);
   AddBench(app);
-
   app.failure_message(FailureMessage);
   UnmarkIn(app);
+}
 
-  const auto report = [](const std::string& message) {
-    std::cout.exceptions(std::ios::goodbit);
-    std::cout.flush();
-    std::cerr << "kvr: " << message << "\n";
-  };
-  const auto run = [&] {
-    PrepareProcess();
-    std::cout.exceptions(std::ios::badbit | std::ios::failbit);  // the first lost byte ends it
-    int status = 0;
-    try {
-      std::vector<std::string> args = Marked(argc, argv);
-      std::ranges::reverse(args);  // as CLI11 wants them
-      app.parse(std::move(args));
-    } catch (const CLI::ParseError& error) {
-      status = app.exit(error) == 0 ? 0 : 2;
-    }
-    std::cout.flush();
-    return status;
-  };
-  // An error that nobody catches ends the program with its stack as it is.
-  if (debug) return run();
+// Parses, which runs the command. Returns the exit code; throws what the command throws.
+int Run(CLI::App& app, int argc, char** argv) {
+  PrepareProcess();
+  std::cout.exceptions(std::ios::badbit | std::ios::failbit);  // the first lost byte ends it
+  int status = 0;
   try {
-    return run();
+    std::vector<std::string> args = Marked(argc, argv);
+    std::ranges::reverse(args);  // as CLI11 wants them
+    app.parse(std::move(args));
+  } catch (const CLI::ParseError& error) {
+    status = app.exit(error) == 0 ? 0 : 2;
+  }
+  std::cout.flush();
+  return status;
+}
+
+void Report(const std::string& message) {
+  std::cout.exceptions(std::ios::goodbit);
+  std::cout.flush();
+  std::cerr << "kvr: " << message << "\n";
+}
+
+}  // namespace
+
+int Main(int argc, char** argv) {
+  CLI::App app{
+      "kvr: how much time does reusing saved keys and values save, and does the answer stay the "
+      "same?",
+      "kvr"};
+  const std::vector<std::string_view> words(argv + std::min(argc, 1), argv + argc);
+  Common common{.debug = std::ranges::find(words, "--debug") != words.end()};
+  AddAll(app, &common);
+  // An error that nobody catches ends the program with its stack as it is.
+  if (common.debug) return Run(app, argc, argv);
+  try {
+    return Run(app, argc, argv);
   } catch (const Error& error) {
-    report(error.what());
+    Report(error.what());
     return error.exit_code();
   } catch (const std::ios_base::failure&) {
-    report("cannot write to standard output");
-    return 4;
+    Report("cannot write to standard output");
   } catch (const std::bad_alloc&) {
-    report("out of memory");
-    return 4;
+    Report("out of memory");
   } catch (const std::exception& error) {
-    report(std::string("internal error: ") + error.what() +
-           " (please report it; --debug shows where)");
-    return 4;
+    Report(fmt::format("internal error: {} (please report it; --debug shows where)", error.what()));
   }
+  return 4;
 }
 
 }  // namespace kvr::cli

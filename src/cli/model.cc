@@ -1,3 +1,6 @@
+#include <spdlog/fmt/fmt.h>
+
+#include <cmath>
 #include <iostream>
 
 #include "commands.h"
@@ -25,41 +28,43 @@ void Info(const std::string& path, bool json) {
   std::cout << AlignColumns(rows);
 }
 
+// Throws kCorrupt unless an embedding has length 1.
+void CheckUnitLength(const std::string& path) {
+  model::Encoder encoder(path);
+  const Tokens ids = {101, 102};
+  double norm = 0;
+  for (const float x : encoder.Embed(ids)) norm += static_cast<double>(x) * x;
+  if (std::abs(norm - 1) < 1e-4) return;
+  throw Corrupt(fmt::format("{}: an embedding's squared length is {:f}, expected 1", path, norm));
+}
+
 void Verify(const std::string& path, int threads, bool json) {
   const model::ArchiveInfo info = model::ReadArchiveInfo(path);
   model::SetUpRuntime(threads);
   model::VerifyWeights(info);
-  Json result = {{"archive", path}, {"name", info.name}, {"fingerprint", info.fingerprint}};
+  std::optional<model::Probe> probe;  // of a language model
   if (info.kind == "encoder") {
-    model::Encoder encoder(path);
-    const Tokens ids = {101, 102};
-    double norm = 0;
-    for (const float x : encoder.Embed(ids)) norm += static_cast<double>(x) * x;
-    result["loads"] = true;
-    result["unit_length"] = std::abs(norm - 1) < 1e-4;
-    if (!result["unit_length"]) {
-      throw Corrupt(path + ": an embedding's squared length is " + std::to_string(norm) +
-                    ", expected 1");
-    }
+    CheckUnitLength(path);
   } else {
-    model::LanguageModel model(path, {});
-    const model::Probe probe = model.RunProbe();
-    result["loads"] = true;
-    result["probe"] = {
-        {"exact", probe.exact}, {"cuts", probe.cuts}, {"first_bad", probe.first_bad}};
+    probe = model::LanguageModel(path, {}).RunProbe();
   }
   if (json) {
+    Json result = {
+        {"archive", path}, {"name", info.name}, {"fingerprint", info.fingerprint}, {"loads", true}};
+    if (probe) {
+      result["probe"] = {
+          {"exact", probe->exact}, {"cuts", probe->cuts}, {"first_bad", probe->first_bad}};
+    } else {
+      result["unit_length"] = true;
+    }
     std::cout << result.dump(2) << "\n";
     return;
   }
   std::cout << path << ": " << info.name << " loads and runs\n";
-  if (result.contains("probe")) {
-    const Json& probe = result["probe"];
-    std::cout << (probe["exact"].get<bool>()
-                      ? "exact inside blocks: rows do not depend on how a block is cut ("
-                      : "exact at block edges only: a cut inside a block changed a bit (")
-              << probe["cuts"] << " cuts tried)\n";
-  }
+  if (!probe) return;
+  std::cout << (probe->exact ? "exact inside blocks: rows do not depend on how a block is cut ("
+                             : "exact at block edges only: a cut inside a block changed a bit (")
+            << probe->cuts << " cuts tried)\n";
 }
 
 }  // namespace

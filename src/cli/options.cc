@@ -1,4 +1,5 @@
 #include <poll.h>
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -15,8 +16,8 @@
 #include "kvr/base/file.h"
 #include "kvr/base/interrupt.h"
 #include "kvr/base/text_table.h"
-#include "kvr/model/runtime.h"
 #include "kvr/base/utf8.h"
+#include "kvr/model/runtime.h"
 
 namespace kvr::cli {
 
@@ -27,6 +28,17 @@ CLI::Validator NotEmpty() {
             return path.empty() ? std::string("an empty path names nothing") : std::string();
           },
           "", "not empty"};
+}
+
+std::string CodecHelp() {
+  std::string exact, lossy;
+  const std::vector<std::string> names = cache::CodecNames();
+  for (const std::string& name : names) {
+    std::string& list = cache::IsExact(cache::CodecFromString(name)) ? exact : lossy;
+    list += (list.empty() ? "" : name == names.back() ? " and " : ", ") + name;
+  }
+  return fmt::format("How the cache holds numbers: {} is exact, {} are smaller and drift", exact,
+                     lossy);
 }
 
 }  // namespace
@@ -61,7 +73,7 @@ void ModelOptions::AddCodecTo(CLI::App* command) {
   command
       ->add_option_function<std::string>(
           "--codec", [this](const std::string& text) { codec = cache::CodecFromString(text); },
-          "How the cache holds numbers: fp32 is exact, bf16, fp16 and int8 are smaller and drift")
+          CodecHelp())
       ->default_str(cache::ToString(codec))
       ->check(CLI::IsMember(cache::CodecNames()));
 }
@@ -114,11 +126,11 @@ std::vector<BatchLine> ReadBatch(const std::string& path) {
   for (std::string line; std::getline(lines, line);) {
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::string where = path + ":" + std::to_string(number);
+    const std::string where = fmt::format("{}:{}", path, number);
     const Json json = ParseJson(Sanitize(line, where), where);
     if (!json.is_object() || !json.contains("text") || !json["text"].is_string()) {
-      throw InvalidInput(where + ": expected an object with a string \"text\", found " +
-                         Shortened(DumpLine(json), 60));
+      throw InvalidInput(fmt::format("{}: expected an object with a string \"text\", found {}",
+                                     where, Shortened(DumpLine(json), 60)));
     }
     std::string id = std::to_string(number);
     if (json.contains("id"))

@@ -1,3 +1,5 @@
+#include <spdlog/fmt/fmt.h>
+
 #include <iostream>
 #include <sstream>
 
@@ -30,7 +32,7 @@ Tokens ParseIds(const std::string& text) {
       ids.push_back(std::stoi(word, &used));
       if (used != word.size()) throw std::invalid_argument(word);
     } catch (const std::exception&) {
-      throw InvalidInput("--decode: found '" + word + "', expected token ids");
+      throw InvalidInput(fmt::format("--decode: found '{}', expected token ids", word));
     }
   }
   return ids;

@@ -1,5 +1,6 @@
 #include "kvr/experiment/bench_busy.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -8,14 +9,12 @@
 #include <cerrno>
 #include <csignal>
 #include <map>
-#include <optional>
-#include <random>
 
+#include "bench_meter.h"
 #include "kvr/base/clock.h"
 #include "kvr/base/cores.h"
 #include "kvr/base/error.h"
 #include "kvr/base/interrupt.h"
-#include "kvr/experiment/environment.h"
 #include "kvr/model/machine.h"
 #include "kvr/record/statistics.h"
 
@@ -61,81 +60,16 @@ class BusyLoops {
   std::vector<pid_t> children_;
 };
 
-struct Figure {
-  std::string phase, what, unit;
-  bool more;  // a larger one is better
-};
-
-class Bench {
+// What is measured: prefill, decode, recycled TTFT, restore, embedding.
+class Figures {
  public:
-  Bench(engine::Generator& generator, const BenchBusyOptions& options)
-      : generator_(generator), options_(options) {}
-
-  Json Run() {
-    generator_.WarmUp();
-    generator_.OpenStore(options_.scratch, {});
-    Prepare();
-    std::vector<int> all = {0};
-    all.insert(all.end(), options_.loops.begin(), options_.loops.end());
-    std::map<int, std::vector<std::vector<double>>> found;  // by loops, repetition and figure
-    for (int i = 0; i < options_.repetitions; ++i) {
-      for (const int loops : all) {
-        if (options_.progress) {
-          options_.progress("repetition " + std::to_string(i + 1) + " of " +
-                            std::to_string(options_.repetitions) + ", beside " +
-                            std::to_string(loops) + " busy loops");
-        }
-        const BusyLoops busy(loops);
-        (void)Measure();  // until the system has given each its place
-        found[loops].push_back(Measure());
-      }
-    }
-    const int cores = UsableCores().usable;
-    Json rows = Json::array();
-    for (std::size_t figure = 0; figure < figures_.size(); ++figure) {
-      for (const int loops : options_.loops) {
-        rows.push_back(Row(figure, loops, cores, found.at(0), found.at(loops)));
-      }
-    }
-    return {{"environment", DescribeEnvironment()},
-            {"model", DescribeModel(generator_)},
-            {"repetitions", options_.repetitions},
-            {"cores", cores},
-            {"rows", rows}};
-  }
-
- private:
-  Json Row(std::size_t at, int loops, int cores, const std::vector<std::vector<double>>& quietly,
-           const std::vector<std::vector<double>>& beside) const {
-    const Figure& figure = figures_[at];
-    std::vector<double> quiet, measured, shares;
-    for (std::size_t i = 0; i < beside.size(); ++i) {
-      quiet.push_back(quietly[i][at]);
-      measured.push_back(beside[i][at]);
-      shares.push_back(figure.more ? measured[i] / quiet[i] : quiet[i] / measured[i]);
-    }
-    return {{"phase", figure.phase},
-            {"what", figure.what},
-            {"unit", figure.unit},
-            {"loops", loops},
-            {"quiet", record::Median(quiet).value_or(0)},
-            {"measured", record::Median(measured).value_or(0)},
-            {"share", record::Median(shares).value_or(0)},
-            {"shares", shares},
-            {"fair_share", FairShare(model::DescribeRuntime().threads, loops, cores)}};
-  }
-
-  void Prepare() {
-    const int context = generator_.info().context_tokens;
+  Figures(engine::Generator& generator, const std::filesystem::path& scratch)
+      : generator_(generator), scratch_(scratch) {
+    const int context = generator.info().context_tokens;
     const int prompt = std::min(417, context / 2), steps = std::min(24, context / 4);
     const int cached = std::min(900, context - 16), suffix = 8;
-    std::mt19937 random(1);
-    Tokens tokens(static_cast<std::size_t>(cached + suffix));
-    for (Token& token : tokens) {
-      token = static_cast<Token>(random() % static_cast<unsigned>(generator_.info().vocab));
-    }
-    generator_.Save(Tokens(tokens.begin(), tokens.begin() + cached));
-    view_ = generator_.store()->MakeView();
+    const Tokens tokens = RandomTokens(generator, cached + suffix, 1);
+    view_ = SaveInScratch(generator, scratch, Tokens(tokens.begin(), tokens.begin() + cached));
     baseline_.tokens = Tokens(tokens.begin(), tokens.begin() + prompt);
     baseline_.max_new_tokens = steps + 1;
     baseline_.stop_at_eos = false;
@@ -144,18 +78,23 @@ class Bench {
     recycled_.arm = engine::Arm::kRecycled;
     recycled_.reuse.match = cache::Match::kWhole;
     recycled_.view = &*view_;
-    const std::string depth = std::to_string(cached);
-    figures_ = {{"prefill", std::to_string(prompt) + " tokens", "tok/s", true},
-                {"decode", std::to_string(steps) + " tokens behind them", "tok/s", true},
-                {"recycled TTFT", depth + " restored + " + std::to_string(suffix), "ms", false},
-                {"restore", depth + " tokens, page cache", "GB/s", true}};
-    if (generator_.encoder() != nullptr) {
-      const int pieces = static_cast<int>(generator_.Embed(kText).pieces_total);
-      figures_.push_back({"embedding", std::to_string(pieces) + " word pieces", "ms", false});
+    const auto add = [&](const char* phase, std::string what, const char* unit) {
+      rows_.push_back({.phase = phase, .what = std::move(what), .unit = unit});
+    };
+    add("prefill", fmt::format("{} tokens", prompt), "tok/s");
+    add("decode", fmt::format("{} tokens behind them", steps), "tok/s");
+    add("recycled TTFT", fmt::format("{} restored + {}", cached, suffix), "ms");
+    add("restore", fmt::format("{} tokens, page cache", cached), "GB/s");
+    if (generator.encoder() != nullptr) {
+      add("embedding", fmt::format("{} word pieces", generator.Embed(kSentence).pieces_total),
+          "ms");
     }
   }
 
-  // In the order of figures_. What takes less than the system's time slices is done several times
+  // A row for each figure, with its names alone.
+  [[nodiscard]] const std::vector<BusyRow>& rows() const { return rows_; }
+
+  // In the order of rows(). What takes less than the system's time slices is done several times
   // and its mean counts, since that is what work that goes on and on gets.
   std::vector<double> Measure() {
     constexpr int kTimes = 10;
@@ -170,9 +109,10 @@ class Bench {
       ThrowIfInterrupted();
       const engine::Generation recycled = generator_.Generate(recycled_);
       if (recycled.restored_bytes == 0) {
-        throw Error(Error::Kind::kCheckFailed, "what was saved was not found again in " +
-                                                   options_.scratch.string() +
-                                                   ": is something else writing to it?");
+        throw Error(Error::Kind::kCheckFailed,
+                    fmt::format("what was saved was not found again in {}: is something else "
+                                "writing to it?",
+                                scratch_.string()));
       }
       ttft_ms += recycled.timings.ttft_ms;
       restore_ms += recycled.timings.restore_ms;
@@ -182,22 +122,35 @@ class Bench {
     values.push_back(bytes / restore_ms / 1e6);
     if (generator_.encoder() != nullptr) {
       const Stopwatch watch;
-      for (int i = 0; i < kTimes; ++i) (void)generator_.Embed(kText);
+      for (int i = 0; i < kTimes; ++i) (void)generator_.Embed(kSentence);
       values.push_back(watch.ElapsedMs() / kTimes);
     }
     return values;
   }
 
-  static constexpr const char* kText =
-      "How do I reset the password of my account when I no longer have the phone that I used to "
-      "register with, and nobody answers the support line?";
-
+ private:
   engine::Generator& generator_;
-  const BenchBusyOptions& options_;
+  const std::filesystem::path scratch_;
   engine::Request baseline_, recycled_;
   std::optional<cache::View> view_;
-  std::vector<Figure> figures_;
+  std::vector<BusyRow> rows_;
 };
+
+// By repetition and figure.
+using Found = std::vector<std::vector<double>>;
+
+void FillIn(std::size_t figure, const Found& quietly, const Found& beside, BusyRow* row) {
+  std::vector<double> quiet, measured;
+  for (std::size_t i = 0; i < beside.size(); ++i) {
+    quiet.push_back(quietly[i][figure]);
+    measured.push_back(beside[i][figure]);
+    row->shares.push_back(MoreIsBetter(row->unit) ? measured[i] / quiet[i]
+                                                  : quiet[i] / measured[i]);
+  }
+  row->quiet = record::Median(quiet).value_or(0);
+  row->measured = record::Median(measured).value_or(0);
+  row->share = record::Median(row->shares).value_or(0);
+}
 
 }  // namespace
 
@@ -205,8 +158,54 @@ double FairShare(int threads, int loops, int cores) {
   return std::min(1.0, static_cast<double>(cores) / (threads + loops));
 }
 
-Json RunBenchBusy(engine::Generator& generator, const BenchBusyOptions& options) {
-  return Bench(generator, options).Run();
+BusyResult RunBenchBusy(engine::Generator& generator, const std::vector<int>& loops,
+                        const BenchOptions& options) {
+  generator.WarmUp();
+  Figures figures(generator, options.scratch);
+  std::vector<int> all = {0};
+  all.insert(all.end(), loops.begin(), loops.end());
+  std::map<int, Found> found;  // by number of loops
+  for (int i = 0; i < options.repetitions; ++i) {
+    for (const int count : all) {
+      if (options.progress) {
+        options.progress(fmt::format("repetition {} of {}, beside {} busy loops", i + 1,
+                                     options.repetitions, count));
+      }
+      const BusyLoops busy(count);
+      (void)figures.Measure();  // until the system has given each its place
+      found[count].push_back(figures.Measure());
+    }
+  }
+  BusyResult result;
+  result.cores = UsableCores().usable;
+  for (std::size_t figure = 0; figure < figures.rows().size(); ++figure) {
+    for (const int count : loops) {
+      BusyRow& row = result.rows.emplace_back(figures.rows()[figure]);
+      row.loops = count;
+      row.fair_share = FairShare(model::DescribeRuntime().threads, count, result.cores);
+      FillIn(figure, found.at(0), found.at(count), &row);
+    }
+  }
+  result.setting = DescribeSetting(generator, options);
+  return result;
+}
+
+Json ToJson(const BusyResult& result) {
+  Json json = ToJson(result.setting);
+  json["cores"] = result.cores;
+  json["rows"] = Json::array();
+  for (const BusyRow& row : result.rows) {
+    json["rows"].push_back({{"phase", row.phase},
+                            {"what", row.what},
+                            {"unit", row.unit},
+                            {"loops", row.loops},
+                            {"quiet", row.quiet},
+                            {"measured", row.measured},
+                            {"share", row.share},
+                            {"shares", row.shares},
+                            {"fair_share", row.fair_share}});
+  }
+  return json;
 }
 
 }  // namespace kvr::experiment

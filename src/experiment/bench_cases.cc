@@ -1,14 +1,16 @@
 #include "kvr/experiment/bench_cases.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <ctime>
 #include <limits>
 #include <optional>
 #include <set>
 
+#include "bench_meter.h"
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/interrupt.h"
-#include "kvr/experiment/environment.h"
 
 namespace kvr::experiment {
 
@@ -33,9 +35,8 @@ const std::vector<Kind>& Kinds() {
 
 int Integer(const Json& value, int least, int most, const std::string& where) {
   if (!value.is_number_integer() || value < least || value > most) {
-    throw InvalidInput(where + ": found " + DumpLine(value).substr(0, 40) +
-                       ", expected an integer from " + std::to_string(least) + " to " +
-                       std::to_string(most));
+    throw InvalidInput(fmt::format("{}: found {}, expected an integer from {} to {}", where,
+                                   DumpLine(value).substr(0, 40), least, most));
   }
   return value.get<int>();
 }
@@ -47,29 +48,31 @@ const Kind& FindKind(const Json& json, const std::string& where) {
     if (!names.empty()) names += ", ";
     names += kind.name;
   }
-  throw InvalidInput(where + ": found " + DumpLine(json).substr(0, 80) +
-                     ", expected an object whose \"what\" is one of " + names);
+  throw InvalidInput(fmt::format("{}: found {}, expected an object whose \"what\" is one of {}",
+                                 where, DumpLine(json).substr(0, 80), names));
+}
+
+// Throws unless the object's keys are `kind`'s, all that it requires among them.
+void CheckKeys(const Kind& kind, const Json& json, const std::string& where) {
+  std::set<std::string> allowed = {"what"};
+  allowed.insert(kind.required.begin(), kind.required.end());
+  allowed.insert(kind.optional.begin(), kind.optional.end());
+  for (const auto& [key, value] : json.items()) {
+    if (!allowed.contains(key)) {
+      throw InvalidInput(fmt::format("{}: found \"{}\", which a case of \"{}\" does not have",
+                                     where, key, kind.name));
+    }
+  }
+  for (const std::string& key : kind.required) {
+    if (!json.contains(key)) {
+      throw InvalidInput(fmt::format("{}: a case of \"{}\" needs \"{}\"", where, kind.name, key));
+    }
+  }
 }
 
 BenchCase ReadCase(const Json& json, int vocab, const std::string& where) {
   const Kind& kind = FindKind(json, where);
-  std::set<std::string> allowed = {"what"};
-  allowed.insert(kind.required.begin(), kind.required.end());
-  allowed.insert(kind.optional.begin(), kind.optional.end());
-  const auto unknown = [&](const std::string& key) {
-    return InvalidInput(where + ": found \"" + key + "\", which a case of \"" + kind.name +
-                        "\" does not have");
-  };
-  for (const auto& [key, value] : json.items()) {
-    if (!allowed.contains(key)) throw unknown(key);
-  }
-  const auto missing = [&](const std::string& key) {
-    return InvalidInput(where + ": a case of \"" + kind.name + "\" needs \"" + key + "\"");
-  };
-  for (const std::string& key : kind.required) {
-    if (!json.contains(key)) throw missing(key);
-  }
-
+  CheckKeys(kind, json, where);
   BenchCase result;
   result.what = kind.what;
   if (kind.what == What::kEmbed) {
@@ -104,15 +107,11 @@ double ProcessorMs() {
 
 class Runner {
  public:
-  Runner(engine::Generator& generator, const BenchCasesOptions& options)
+  Runner(engine::Generator& generator, const BenchOptions& options)
       : generator_(generator), options_(options) {}
 
-  Json Run(const BenchCase& work) {
-    Json result = work.what == What::kEmbed ? Embed(work) : Generate(work);
-    for (const Kind& kind : Kinds()) {
-      if (kind.what == work.what) result["what"] = kind.name;
-    }
-    return result;
+  BenchCaseResult Run(const BenchCase& work) {
+    return work.what == What::kEmbed ? Embed(work) : Generate(work);
   }
 
  private:
@@ -130,73 +129,74 @@ class Runner {
     return (ProcessorMs() - begin) / watch.ElapsedMs();
   }
 
-  Json Embed(const BenchCase& work) {
+  BenchCaseResult Embed(const BenchCase& work) {
     if (generator_.encoder() == nullptr) {
       throw InvalidInput("a case of \"embed\" needs an encoder: give --encoder FILE");
     }
-    Json times = Json::array();
+    BenchCaseResult result{.what = work.what};
+    std::vector<double>& times = result.ms["embed"];
     engine::Generator::Embedding embedding;
-    const double busy = Repeat([&](bool measured) {
+    result.busy_cores = Repeat([&](bool measured) {
       const Stopwatch watch;
       embedding = generator_.Embed(work.text);
       if (measured) times.push_back(watch.ElapsedMs());
     });
-    return {{"pieces", embedding.pieces_total},
-            {"embedding", embedding.values},
-            {"ms", {{"embed", times}}},
-            {"busy_cores", busy}};
+    result.pieces = embedding.pieces_total;
+    result.embedding = std::move(embedding.values);
+    return result;
   }
 
-  Json Generate(const BenchCase& work) {
+  BenchCaseResult Generate(const BenchCase& work) {
     engine::Request request;
     request.tokens = work.tokens;
     request.max_new_tokens = work.new_tokens;
     request.stop_at_eos = false;
     std::optional<cache::View> view;
     if (work.what == What::kRecycled) {
-      if (generator_.store() == nullptr) generator_.OpenStore(options_.scratch, {});
-      const Digest entry =
-          generator_.Save(Tokens(work.tokens.begin(), work.tokens.begin() + work.cached)).put.entry;
-      view = generator_.store()->MakeView().Subset({&entry, 1});
+      view = SaveInScratch(generator_, options_.scratch,
+                           Tokens(work.tokens.begin(), work.tokens.begin() + work.cached));
       request.arm = engine::Arm::kRecycled;
       request.reuse.match = cache::Match::kWhole;
       request.view = &*view;
     }
 
-    Json ttft = Json::array(), restore = Json::array(), prefill = Json::array(),
-         decode = Json::array();
+    BenchCaseResult result{.what = work.what, .prompt_tokens = work.tokens.size()};
+    for (const char* phase : {"ttft", "restore", "prefill", "decode"}) result.ms[phase] = {};
     std::optional<engine::Generation> first;
-    const double busy = Repeat([&](bool measured) {
+    result.busy_cores = Repeat([&](bool measured) {
       engine::Generation generation = generator_.Generate(request);
-      if (generation.reuse_depth != work.cached) {
-        throw Error(Error::Kind::kCheckFailed,
-                    "restored " + std::to_string(generation.reuse_depth) + " tokens, expected " +
-                        std::to_string(work.cached) + ": is something else writing to " +
-                        options_.scratch.string() + "?");
-      }
-      if (first && first->tokens != generation.tokens) {
-        throw Error(Error::Kind::kCheckFailed, "two runs of the same case gave different tokens");
-      }
-      const engine::Timings& timings = generation.timings;
-      if (measured) {
-        ttft.push_back(timings.ttft_ms);
-        restore.push_back(timings.restore_ms);
-        prefill.push_back(timings.prefill_ms);
-        if (work.new_tokens > 1) decode.push_back(timings.decode_ms / (work.new_tokens - 1));
-      }
+      Check(work, generation, first);
+      if (measured) AddTimes(work, generation.timings, &result.ms);
       if (!first) first = std::move(generation);
     });
-    return {
-        {"prompt_tokens", work.tokens.size()},
-        {"reuse_depth", first->reuse_depth},
-        {"restored_bytes", first->restored_bytes},
-        {"tokens", first->tokens},
-        {"ms", {{"ttft", ttft}, {"restore", restore}, {"prefill", prefill}, {"decode", decode}}},
-        {"busy_cores", busy}};
+    result.reuse_depth = first->reuse_depth;
+    result.restored_bytes = first->restored_bytes;
+    result.tokens = first->tokens;
+    return result;
+  }
+
+  void Check(const BenchCase& work, const engine::Generation& generation,
+             const std::optional<engine::Generation>& first) const {
+    if (generation.reuse_depth != work.cached) {
+      throw Error(Error::Kind::kCheckFailed,
+                  fmt::format("restored {} tokens, expected {}: is something else writing to {}?",
+                              generation.reuse_depth, work.cached, options_.scratch.string()));
+    }
+    if (first && first->tokens != generation.tokens) {
+      throw Error(Error::Kind::kCheckFailed, "two runs of the same case gave different tokens");
+    }
+  }
+
+  static void AddTimes(const BenchCase& work, const engine::Timings& timings,
+                       std::map<std::string, std::vector<double>>* ms) {
+    (*ms)["ttft"].push_back(timings.ttft_ms);
+    (*ms)["restore"].push_back(timings.restore_ms);
+    (*ms)["prefill"].push_back(timings.prefill_ms);
+    if (work.new_tokens > 1) (*ms)["decode"].push_back(timings.decode_ms / (work.new_tokens - 1));
   }
 
   engine::Generator& generator_;
-  const BenchCasesOptions& options_;
+  const BenchOptions& options_;
 };
 
 }  // namespace
@@ -207,27 +207,47 @@ std::vector<BenchCase> ReadBenchCases(const Json& json, int vocab, const std::st
   }
   std::vector<BenchCase> cases;
   for (const Json& item : json) {
-    cases.push_back(ReadCase(item, vocab, where + ", case " + std::to_string(cases.size() + 1)));
+    cases.push_back(ReadCase(item, vocab, fmt::format("{}, case {}", where, cases.size() + 1)));
   }
   return cases;
 }
 
-Json RunBenchCases(engine::Generator& generator, const std::vector<BenchCase>& cases,
-                   const BenchCasesOptions& options) {
+BenchCasesResult RunBenchCases(engine::Generator& generator, const std::vector<BenchCase>& cases,
+                               const BenchOptions& options) {
   generator.WarmUp();
   Runner runner(generator, options);
-  Json results = Json::array();
+  BenchCasesResult result;
   for (const BenchCase& work : cases) {
     if (options.progress) {
-      options.progress("case " + std::to_string(results.size() + 1) + " of " +
-                       std::to_string(cases.size()));
+      options.progress(fmt::format("case {} of {}", result.cases.size() + 1, cases.size()));
     }
-    results.push_back(runner.Run(work));
+    result.cases.push_back(runner.Run(work));
   }
-  return {{"environment", DescribeEnvironment()},
-          {"model", DescribeModel(generator)},
-          {"repetitions", options.repetitions},
-          {"cases", results}};
+  result.setting = DescribeSetting(generator, options);
+  return result;
+}
+
+Json ToJson(const BenchCasesResult& result) {
+  Json cases = Json::array();
+  for (const BenchCaseResult& found : result.cases) {
+    Json item = {{"ms", found.ms}, {"busy_cores", found.busy_cores}};
+    for (const Kind& kind : Kinds()) {
+      if (kind.what == found.what) item["what"] = kind.name;
+    }
+    if (found.what == What::kEmbed) {
+      item["pieces"] = found.pieces;
+      item["embedding"] = found.embedding;
+    } else {
+      item["prompt_tokens"] = found.prompt_tokens;
+      item["reuse_depth"] = found.reuse_depth;
+      item["restored_bytes"] = found.restored_bytes;
+      item["tokens"] = found.tokens;
+    }
+    cases.push_back(std::move(item));
+  }
+  Json json = ToJson(result.setting);
+  json["cases"] = cases;
+  return json;
 }
 
 }  // namespace kvr::experiment
