@@ -4,6 +4,7 @@
 
 #include "commands.h"
 #include "kvr/base/error.h"
+#include "kvr/base/registry.h"
 #include "kvr/record/run.h"
 
 namespace kvr::cli {
@@ -17,8 +18,7 @@ void AddReport(CLI::App& app) {
   CLI::App* command = app.add_subcommand("report", "Make the paper's tables from run folders");
   const auto options = std::make_shared<Options>();
   command->add_option("runs", options->runs, "Run folders")->required();
-  command->add_option("-f,--format", options->format,
-                      "Everything as table, markdown, csv, latex or json");
+  command->add_option("-f,--format", options->format, "Everything as " + AnyOf(report::Formats()));
   command->add_flag_callback(
       "--json", [options] { options->format = "json"; }, "Short for --format json");
   command->add_option("--table", options->table, "One table alone, by its name");

@@ -1,223 +1,24 @@
 #include "kvr/experiment/config.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <array>
 #include <limits>
 #include <optional>
-#include <set>
-#include <sstream>
 #include <tuple>
 
 #include "kvr/base/error.h"
-#include "kvr/base/file.h"
-#include "kvr/base/utf8.h"
+#include "kvr/base/registry.h"
+#include "kvr/experiment/setting_reader.h"
 
 namespace kvr::experiment {
 
 namespace {
 
-std::string Quoted(const Json& value) {
-  std::string text = DumpLine(value);
-  if (text.size() > 60) text = text.substr(0, 57) + "...";
-  return text;
-}
-
-// Reads one object's members, each by name, and at the end refuses those nobody asked for.
-class Reader {
- public:
-  Reader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object.is_object()) Fail("", object, "an object");
-  }
-
-  [[noreturn]] void Fail(const std::string& key, const Json& found,
-                         const std::string& expected) const {
-    throw InvalidInput(where_ + (key.empty() ? "" : "/" + key) + ": found " + Quoted(found) +
-                       ", expected " + expected);
-  }
-
-  const Json* Find(const std::string& key) {
-    known_.push_back(key);
-    const auto found = object_.find(key);
-    return found == object_.end() ? nullptr : &*found;
-  }
-
-  const Json& Need(const std::string& key, const std::string& expected) {
-    const Json* value = Find(key);
-    if (value == nullptr) {
-      throw InvalidInput(where_ + "/" + key + ": is missing, expected " + expected + Hint(key));
-    }
-    return *value;
-  }
-
-  std::string String(const std::string& key, std::optional<std::string> fallback) {
-    if (!fallback) return AsString(key, Need(key, "a string"));
-    const Json* value = Find(key);
-    return value == nullptr ? *fallback : AsString(key, *value);
-  }
-
-  // A string, or a list of strings that makes one axis of the matrix.
-  // One whole number or a list of them.
-  std::vector<int> Integers(const std::string& key, int fallback, int low, int high) {
-    const Json* value = Find(key);
-    if (value == nullptr) return {fallback};
-    const bool list = value->is_array();
-    if (list && value->empty()) Fail(key, *value, "a whole number or a list of them, not empty");
-    std::vector<int> numbers;
-    for (std::size_t i = 0; i < (list ? value->size() : 1); ++i) {
-      const std::string at = list ? key + "/" + std::to_string(i) : key;
-      const Json& number = list ? (*value)[i] : *value;
-      numbers.push_back(static_cast<int>(AsInteger(at, number, low, high)));
-      if (std::count(numbers.begin(), numbers.end(), numbers.back()) > 1) {
-        Fail(at, number, "each value once");
-      }
-    }
-    return numbers;
-  }
-
-  std::vector<std::string> Strings(const std::string& key, std::vector<std::string> fallback,
-                                   bool required = false) {
-    const Json* value = required ? &Need(key, "a string or a list of strings") : Find(key);
-    if (value == nullptr) return fallback;
-    if (value->is_string()) return {value->get<std::string>()};
-    if (!value->is_array() || value->empty()) {
-      Fail(key, *value, "a string or a list of strings, not empty");
-    }
-    std::vector<std::string> strings;
-    for (std::size_t i = 0; i < value->size(); ++i) {
-      const std::string at = key + "/" + std::to_string(i);
-      strings.push_back(AsString(at, (*value)[i]));
-      if (std::count(strings.begin(), strings.end(), strings.back()) > 1) {
-        Fail(at, (*value)[i], "each value once");
-      }
-    }
-    return strings;
-  }
-
-  std::string OneOf(const std::string& key, const std::string& fallback,
-                    const std::vector<std::string>& allowed) {
-    std::string value = String(key, fallback);
-    CheckOneOf(key, value, allowed);
-    return value;
-  }
-
-  void CheckOneOf(const std::string& key, const std::string& value,
-                  const std::vector<std::string>& allowed) const {
-    if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
-    std::string list;
-    for (const std::string& word : allowed) list += (list.empty() ? "" : ", ") + word;
-    const std::string near = NearMiss(value, allowed);
-    Fail(key, value, "one of " + list + (near.empty() ? "" : "; did you mean \"" + near + "\"?"));
-  }
-
-  double Number(const std::string& key, double fallback, double low, double high) {
-    const Json* value = Find(key);
-    if (value == nullptr) return fallback;
-    std::ostringstream range;
-    range << "a number from " << low << " to " << high;
-    if (!value->is_number() || !(value->get<double>() >= low && value->get<double>() <= high)) {
-      Fail(key, *value, range.str());
-    }
-    return value->get<double>();
-  }
-
-  std::int64_t Integer(const std::string& key, std::int64_t fallback, std::int64_t low,
-                       std::int64_t high) {
-    const Json* value = Find(key);
-    return value == nullptr ? fallback : AsInteger(key, *value, low, high);
-  }
-
-  bool Bool(const std::string& key, bool fallback) {
-    const Json* value = Find(key);
-    if (value == nullptr) return fallback;
-    if (!value->is_boolean()) Fail(key, *value, "true or false");
-    return value->get<bool>();
-  }
-
-  void Finish() const {
-    for (const auto& [key, value] : object_.items()) {
-      if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
-      const std::string near = NearMiss(key, known_);
-      std::string allowed;
-      for (const std::string& word : known_) {
-        if (!allowed.empty()) allowed += ", ";
-        allowed += word;
-      }
-      std::string message = where_;
-      message.append("/").append(key).append(": is no known setting");
-      if (!near.empty()) message.append("; did you mean \"").append(near).append("\"?");
-      throw InvalidInput(message.append(" (known are: ").append(allowed).append(")"));
-    }
-  }
-
- private:
-  std::int64_t AsInteger(const std::string& key, const Json& value, std::int64_t low,
-                         std::int64_t high) const {
-    if (!value.is_number_integer() || value.get<std::int64_t>() < low ||
-        value.get<std::int64_t>() > high) {
-      Fail(key, value,
-           "a whole number from " + std::to_string(low) + " to " + std::to_string(high));
-    }
-    return value.get<std::int64_t>();
-  }
-
-  std::string AsString(const std::string& key, const Json& value) const {
-    if (!value.is_string() || value.get<std::string>().empty()) {
-      Fail(key, value, "a string, not empty");
-    }
-    return value;
-  }
-
-  // A near miss of a missing key among those that are there.
-  std::string Hint(const std::string& key) const {
-    std::vector<std::string> present;
-    for (const auto& [name, value] : object_.items()) present.push_back(name);
-    const std::string near = NearMiss(key, present);
-    return near.empty() ? "" : "; is \"" + near + "\" meant?";
-  }
-
-  const Json& object_;
-  std::string where_;
-  std::vector<std::string> known_;
-};
-
-// The objects of a JSONL file, or of an inline list.
-std::vector<std::pair<std::string, Json>> PromptObjects(const Json& value, const std::string& where,
-                                                        const std::filesystem::path& folder) {
-  std::vector<std::pair<std::string, Json>> objects;
-  if (value.is_array()) {
-    for (std::size_t i = 0; i < value.size(); ++i) {
-      objects.emplace_back(where + "/" + std::to_string(i), value[i]);
-    }
-    return objects;
-  }
-  if (!value.is_string()) {
-    throw InvalidInput(where + ": found " + Quoted(value) +
-                       ", expected a JSONL file's path or a list of objects");
-  }
-  const std::filesystem::path path = folder / value.get<std::string>();
-  const Sanitized sanitized = SanitizeUtf8(ReadFile(path));
-  if (sanitized.replaced > 0) {
-    spdlog::warn("{}: {} byte sequences are not UTF-8 and were replaced by U+FFFD", path.string(),
-                 sanitized.replaced);
-  }
-  std::istringstream lines(sanitized.text);
-  int number = 0;
-  for (std::string line; std::getline(lines, line);) {
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::string at = path.string() + ":" + std::to_string(number);
-    objects.emplace_back(at, ParseJson(line, at));
-  }
-  return objects;
-}
-
 // What makes the matrix of ways of reuse, where they are not listed.
 constexpr std::array kAxes = {"policies", "match", "codecs", "candidates"};
 
 // One way of reuse; `reader` is asked for its four settings, which are lists in the matrix.
-engine::Reuse ReadReuse(Reader& reader) {
+engine::Reuse ReadReuse(SettingReader& reader) {
   engine::Reuse reuse;
   reuse.policy =
       engine::PolicyFromString(reader.OneOf("policy", "embedding", engine::FindingPolicyNames()));
@@ -239,7 +40,7 @@ auto Identity(const engine::Reuse& reuse) {
 
 // "reuses" as a list, or else the matrix of "policies", "match", "codecs" and "candidates"; fills
 // in the codecs too.
-void ReadReuses(Reader& reader, const std::string& where, Config* config) {
+void ReadReuses(SettingReader& reader, const std::string& where, Config* config) {
   if (const Json* list = reader.Find("reuses")) {
     for (const char* key : kAxes) {
       if (const Json* other = reader.Find(key)) {
@@ -250,7 +51,7 @@ void ReadReuses(Reader& reader, const std::string& where, Config* config) {
       reader.Fail("reuses", *list, "a list of objects, not empty");
     }
     for (std::size_t i = 0; i < list->size(); ++i) {
-      Reader item((*list)[i], where + "/reuses/" + std::to_string(i));
+      SettingReader item((*list)[i], where + "/reuses/" + std::to_string(i));
       config->reuses.push_back(ReadReuse(item));
     }
   } else {
@@ -315,97 +116,88 @@ void Apply(const std::string& setting, Json* config) {
   }
 }
 
-}  // namespace
-
-Config ReadConfig(const std::filesystem::path& path, const std::vector<std::string>& settings) {
-  Config config;
-  config.json = ReadJsonFile(path);
-  if (config.json.is_object()) {
-    for (const std::string& setting : settings) Apply(setting, &config.json);
-  }
-  Reader reader(config.json, path.string() + ":");
-  config.name = reader.String("name", path.stem().string());
-  if (config.name.find('/') != std::string::npos || config.name[0] == '.') {
-    reader.Fail("name", config.name, "a name without slashes that does not begin with a dot");
-  }
-  reader.String("description", "");
-
+// "models" times "precisions".
+void ReadModels(SettingReader& reader, Config* config) {
   const std::vector<std::string> models = reader.Strings("models", {}, /*required=*/true);
   const std::vector<std::string> precisions = reader.Strings("precisions", {});
   for (const std::string& precision : precisions) {
     reader.CheckOneOf("precisions", precision, {"fp32", "bf16", "int8"});
   }
+  constexpr std::string_view kPlace = "{precision}";
   for (const std::string& model : models) {
-    const std::size_t at = model.find("{precision}");
+    const std::size_t at = model.find(kPlace);
     if (at == std::string::npos && precisions.size() > 1) {
       reader.Fail("models", model, "\"{precision}\" in the path, since several are listed");
     }
-    if (precisions.empty()) config.models.push_back({model, ""});
+    if (precisions.empty()) config->models.push_back({model, ""});
     for (const std::string& precision : precisions) {
       std::string file = model;
-      if (at != std::string::npos) file.replace(at, 11, precision);
-      config.models.push_back({file, precision});
+      if (at != std::string::npos) file.replace(at, kPlace.size(), precision);
+      config->models.push_back({file, precision});
     }
   }
-  config.encoder = reader.String("encoder", "");
+}
 
-  std::set<std::string> ids;
-  const auto prompts = [&](const char* key, auto&& add) {
-    const Json& value = reader.Need(key, "a JSONL file's path or a list of objects");
-    ids.clear();
-    for (const auto& [where, object] :
-         PromptObjects(value, path.string() + ":/" + key, path.parent_path())) {
-      Reader prompt(object, where);
-      const std::string id = prompt.String("id", std::nullopt);
-      const std::string text = prompt.String("text", std::nullopt);
-      if (!ids.insert(id).second) prompt.Fail("id", id, "each id once");
-      add(prompt, id, text);
-    }
-    if (ids.empty()) reader.Fail(key, value, "at least one prompt");
-  };
-  prompts("cache_prompts", [&](Reader&, const std::string& id, const std::string& text) {
-    config.cache_prompts.push_back({id, text});
-  });
-  std::vector<std::string> groups;
-  prompts("test_prompts", [&](Reader& prompt, const std::string& id, const std::string& text) {
-    config.test_prompts.push_back({id, prompt.String("group", "all"), text});
-    groups.push_back(config.test_prompts.back().group);
-  });
-  config.control_groups = reader.Strings("control_groups", {});
-  for (const std::string& group : config.control_groups) {
-    reader.CheckOneOf("control_groups", group, groups);
-  }
-
-  ReadReuses(reader, path.string() + ":", &config);
-
-  config.repetitions = static_cast<int>(reader.Integer("repetitions", 3, 1, 10000));
-  config.warmups = static_cast<int>(reader.Integer("warmups", 2, 0, 1000));
-  config.marks = reader.Integers("max_new_tokens", 16, 1, 1 << 20);
-  std::sort(config.marks.begin(), config.marks.end());
+// How many cells, how long, and how they are sampled.
+void ReadCells(SettingReader& reader, Config* config) {
+  config->repetitions = static_cast<int>(reader.Integer("repetitions", 3, 1, 10000));
+  config->warmups = static_cast<int>(reader.Integer("warmups", 2, 0, 1000));
+  config->marks = reader.Integers("max_new_tokens", 16, 1, 1 << 20);
+  std::sort(config->marks.begin(), config->marks.end());
   if (reader.Find("long_prompts") != nullptr) {
-    config.long_prompts = static_cast<int>(reader.Integer("long_prompts", 0, 0, 1 << 20));
+    config->long_prompts = static_cast<int>(reader.Integer("long_prompts", 0, 0, 1 << 20));
   }
-  config.sampling.temperature = reader.Number("temperature", 0, 0, 100);
-  config.sampling.top_k = static_cast<int>(reader.Integer("top_k", 0, 0, 1 << 30));
-  config.sampling.top_p = reader.Number("top_p", 1, 0, 1);
-  if (config.sampling.top_p == 0) reader.Fail("top_p", 0, "a number above 0, up to 1");
-  config.sampling.seed = static_cast<std::uint64_t>(
+  config->sampling.temperature = reader.Number("temperature", 0, 0, 100);
+  config->sampling.top_k = static_cast<int>(reader.Integer("top_k", 0, 0, 1 << 30));
+  config->sampling.top_p = reader.Number("top_p", 1, 0, 1);
+  if (config->sampling.top_p == 0) reader.Fail("top_p", 0, "a number above 0, up to 1");
+  config->sampling.seed = static_cast<std::uint64_t>(
       reader.Integer("seed", 0, 0, std::numeric_limits<std::int64_t>::max()));
-  config.stop_at_eos = reader.Bool("stop_at_eos", true);
-  config.chat = reader.OneOf("template", "raw", {"raw", "chat"}) == "chat";
-  config.truncate_left = reader.OneOf("truncate", "refuse", {"refuse", "left"}) == "left";
-  config.cold = reader.OneOf("page_cache", "warm", {"warm", "cold"}) == "cold";
-  config.block_tokens = static_cast<int>(reader.Integer("block_tokens", 128, 4, 4096));
-  if (config.block_tokens % 4 != 0) {
-    reader.Fail("block_tokens", config.block_tokens, "a multiple of 4");
+  config->stop_at_eos = reader.Bool("stop_at_eos", true);
+  config->chat = reader.OneOf("template", "raw", {"raw", "chat"}) == "chat";
+  config->truncate_left = reader.OneOf("truncate", "refuse", {"refuse", "left"}) == "left";
+  config->cold = reader.OneOf("page_cache", "warm", {"warm", "cold"}) == "cold";
+}
+
+void ReadMachine(SettingReader& reader, Config* config) {
+  config->block_tokens =
+      static_cast<int>(reader.Integer("block_tokens", kDefaultBlockTokens, kBlockMultiple, 4096));
+  if (config->block_tokens % kBlockMultiple != 0) {
+    reader.Fail("block_tokens", config->block_tokens,
+                "a multiple of " + std::to_string(kBlockMultiple));
   }
-  config.threads = static_cast<int>(reader.Integer("threads", 0, 0, 1024));
-  config.device = reader.String("device", "cpu");
-  const bool numbered = config.device.starts_with("cuda:") && config.device.size() > 5 &&
-                        config.device.find_first_not_of("0123456789", 5) == std::string::npos;
-  if (config.device != "cpu" && config.device != "cuda" && !numbered) {
-    reader.Fail("device", config.device, "cpu, cuda or cuda:N");
+  config->threads = static_cast<int>(reader.Integer("threads", 0, 0, 1024));
+  config->device = reader.String("device", "cpu");
+  const bool numbered = config->device.starts_with("cuda:") && config->device.size() > 5 &&
+                        config->device.find_first_not_of("0123456789", 5) == std::string::npos;
+  if (config->device != "cpu" && config->device != "cuda" && !numbered) {
+    reader.Fail("device", config->device, "cpu, cuda or cuda:N");
   }
+}
+
+}  // namespace
+
+Config ReadConfig(const std::filesystem::path& path, const std::vector<std::string>& settings,
+                  std::span<const Workload> workloads) {
+  Config config;
+  config.json = ReadJsonFile(path);
+  if (config.json.is_object()) {
+    for (const std::string& setting : settings) Apply(setting, &config.json);
+  }
+  const std::string where = path.string() + ":";
+  SettingReader reader(config.json, where);
+  config.name = reader.String("name", path.stem().string());
+  if (config.name.find('/') != std::string::npos || config.name[0] == '.') {
+    reader.Fail("name", config.name, "a name without slashes that does not begin with a dot");
+  }
+  reader.String("description", "");
+  ReadModels(reader, &config);
+  config.encoder = reader.String("encoder", "");
+  const std::string workload = reader.OneOf("workload", "pairs", NamesOf(workloads));
+  FindNamed(workloads, workload)->read(reader, path, &config);
+  ReadReuses(reader, where, &config);
+  ReadCells(reader, &config);
+  ReadMachine(reader, &config);
   reader.Finish();
   return config;
 }

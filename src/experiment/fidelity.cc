@@ -100,8 +100,8 @@ std::optional<double> RougeL(std::string_view a, std::string_view b) {
 }
 
 record::Fidelity MeasureFidelity(engine::Generator& generator, const engine::Request& request,
-                         const engine::Generation& baseline, const engine::Generation& recycled,
-                         bool semantic) {
+                                 const engine::Generation& baseline,
+                                 const engine::Generation& recycled, bool semantic) {
   assert(!baseline.tokens.empty() && baseline.logits.size() == baseline.tokens.size());
   record::Fidelity fidelity;
   const std::size_t steps = std::min(baseline.tokens.size(),

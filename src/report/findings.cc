@@ -122,6 +122,51 @@ void DescribeGaps(const Scope& scope, Report& report) {
   }
 }
 
+// What the cells of a scope contradict, lack or met.
+struct Counts {
+  std::int64_t broken = 0, contradicting = 0, claimed_unseen = 0, baseline_off = 0;
+  std::int64_t no_baseline = 0, prompts = 0, unsteady = 0, truncated = 0;
+  std::int64_t warm = 0, cold = 0, hits = 0;
+};
+
+void CountCells(const Scope& scope, const Prompt& prompt, const Cells& cells, Counts* counts) {
+  // Elsewhere the free baseline's bits may be other than the block schedule's.
+  const bool comparable =
+      scope.Schedule() == "block" || (scope.info != nullptr && scope.info->probe_exact == true);
+  const auto [least, most] = std::minmax_element(
+      cells.begin(), cells.end(),
+      [](const Cell* a, const Cell* b) { return a->reuse_depth < b->reuse_depth; });
+  if ((*least)->reuse_depth != (*most)->reuse_depth) ++counts->unsteady;
+  for (const Cell* cell : cells) {
+    if (BreaksItsClaim(*cell)) ++counts->broken;
+    if (IsExact(*cell) && comparable && !prompt.baseline.empty() &&
+        !TokensMatchABaseline(prompt, *cell)) {
+      ++counts->contradicting;
+    }
+    if (cell->hit() && cell->exact_claimed && !IsCompared(*cell)) ++counts->claimed_unseen;
+    if (cell->truncated_tokens > 0) ++counts->truncated;
+    if (cell->hit()) ++counts->hits;
+    if (cell->page_cache == "warm") ++counts->warm;
+    if (cell->page_cache == "cold") ++counts->cold;
+  }
+}
+
+Counts CountsOf(const Scope& scope) {
+  Counts counts;
+  for (const Prompt& prompt : scope.prompts) {
+    if (!prompt.recycled.empty()) {
+      ++counts.prompts;
+      if (prompt.baseline.empty()) ++counts.no_baseline;
+    }
+    for (const Cells* cells : {&prompt.baseline, &prompt.second}) {
+      counts.baseline_off +=
+          CountIf(*cells, [](const Cell& c) { return IsCompared(c) && !IsExact(c); });
+    }
+    for (const auto& [variant, cells] : prompt.recycled) CountCells(scope, prompt, cells, &counts);
+  }
+  return counts;
+}
+
 }  // namespace
 
 void DescribeRun(const Run& run, Report& report) {
@@ -178,60 +223,28 @@ void DescribeScope(const Scope& scope, Report& report) {
     report.warnings.push_back(at + ": run.json does not describe this model");
   }
 
-  std::int64_t broken = 0, contradicting = 0, claimed_unseen = 0, baseline_off = 0;
-  std::int64_t no_baseline = 0, prompts = 0, unsteady = 0, truncated = 0;
-  std::int64_t warm = 0, cold = 0, hits = 0;
-  // Elsewhere the free baseline's bits may be other than the block schedule's.
-  const bool comparable =
-      scope.Schedule() == "block" || (scope.info != nullptr && scope.info->probe_exact == true);
-  for (const Prompt& prompt : scope.prompts) {
-    if (!prompt.recycled.empty()) {
-      ++prompts;
-      if (prompt.baseline.empty()) ++no_baseline;
-    }
-    for (const Cells* cells : {&prompt.baseline, &prompt.second}) {
-      baseline_off += CountIf(*cells, [](const Cell& c) { return IsCompared(c) && !IsExact(c); });
-    }
-    for (const auto& [variant, cells] : prompt.recycled) {
-      const auto [least, most] = std::minmax_element(
-          cells.begin(), cells.end(),
-          [](const Cell* a, const Cell* b) { return a->reuse_depth < b->reuse_depth; });
-      if ((*least)->reuse_depth != (*most)->reuse_depth) ++unsteady;
-      for (const Cell* cell : cells) {
-        if (BreaksItsClaim(*cell)) ++broken;
-        if (IsExact(*cell) && comparable && !prompt.baseline.empty() &&
-            !TokensMatchABaseline(prompt, *cell)) {
-          ++contradicting;
-        }
-        if (cell->hit() && cell->exact_claimed && !IsCompared(*cell)) ++claimed_unseen;
-        if (cell->truncated_tokens > 0) ++truncated;
-        if (cell->hit()) ++hits;
-        if (cell->page_cache == "warm") ++warm;
-        if (cell->page_cache == "cold") ++cold;
-      }
-    }
-  }
-  report.facts.push_back(at + ": " + std::to_string(prompts) + " prompts, " + std::to_string(hits) +
-                         " hits; files in the page cache " + std::to_string(warm) + " times, not " +
-                         std::to_string(cold) + " times; the baseline's schedule is " +
-                         scope.Schedule());
+  const Counts counts = CountsOf(scope);
+  report.facts.push_back(
+      at + ": " + std::to_string(counts.prompts) + " prompts, " + std::to_string(counts.hits) +
+      " hits; files in the page cache " + std::to_string(counts.warm) + " times, not " +
+      std::to_string(counts.cold) + " times; the baseline's schedule is " + scope.Schedule());
   const auto say = [&](std::vector<std::string>& lines, const char* head, std::int64_t count,
                        const char* what) {
     if (count > 0) lines.push_back(head + std::to_string(count) + what + " (" + at + ")");
   };
-  say(report.alarms, "EXACTNESS VIOLATED: ", broken,
+  say(report.alarms, "EXACTNESS VIOLATED: ", counts.broken,
       " cells claim to be exact and differ from their baseline");
-  say(report.alarms, "CONTRADICTION: ", contradicting,
+  say(report.alarms, "CONTRADICTION: ", counts.contradicting,
       " cells are recorded as exact, but no baseline of their prompt has their tokens");
-  say(report.alarms, "BASELINE NOT REPEATABLE: ", baseline_off,
+  say(report.alarms, "BASELINE NOT REPEATABLE: ", counts.baseline_off,
       " baseline cells differ from the baseline that ran before their prompt's cells");
-  say(report.warnings, "", claimed_unseen, " hits claim to be exact and were not compared");
-  say(report.warnings, "", no_baseline,
+  say(report.warnings, "", counts.claimed_unseen, " hits claim to be exact and were not compared");
+  say(report.warnings, "", counts.no_baseline,
       " prompts have recycled cells and no baseline: no speedup for them");
-  say(report.warnings, "", unsteady,
+  say(report.warnings, "", counts.unsteady,
       " times the depth differs between repetitions of a prompt; a frozen cache should not do "
       "that");
-  say(report.warnings, "", truncated, " cells had their prompt cut short");
+  say(report.warnings, "", counts.truncated, " cells had their prompt cut short");
   DescribeGaps(scope, report);
 }
 

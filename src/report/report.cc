@@ -37,7 +37,9 @@ void MarkConstants(const std::vector<Scope>& scopes, std::size_t runs, std::vect
 
 }  // namespace
 
-Report BuildReport(std::span<const Run> runs) {
+Report BuildReport(std::span<const Run> runs) { return BuildReport(runs, kTables); }
+
+Report BuildReport(std::span<const Run> runs, std::span<const MakeTable> tables) {
   const std::vector<Scope> scopes = ScopesOf(runs);
   Report report;
   report.one_scope = scopes.size() < 2;
@@ -46,7 +48,7 @@ Report BuildReport(std::span<const Run> runs) {
     DescribeScope(scope, report);
     Claim(scope, report);
   }
-  for (const MakeTable make : kTables) report.tables.push_back(make(scopes));
+  for (const MakeTable make : tables) report.tables.push_back(make(scopes));
   MarkConstants(scopes, runs.size(), &report.tables);
   return report;
 }

@@ -195,9 +195,9 @@ TEST_F(ReportTest, ModelsAndRunsAreKeptApart) {
   EXPECT_NE(Render(report, "table").find("toy/two  tiny"), std::string::npos);
   // One run of one model does not repeat them in each row.
   const Report alone = BuildReport({&runs[1], 1});
-  const std::string text = Render(TableOf(alone, "prompts"), "table");
+  const std::string text = Render(TableNamed(alone, "prompts"), "table");
   EXPECT_EQ(text.find("toy/two"), std::string::npos);
-  EXPECT_NE(Render(TableOf(alone, "prompts"), "csv").find("toy/two"), std::string::npos);
+  EXPECT_NE(Render(TableNamed(alone, "prompts"), "csv").find("toy/two"), std::string::npos);
 }
 
 TEST_F(ReportTest, WhatWasWrongWithTheFilesIsSaid) {

@@ -27,7 +27,7 @@ class ReportTest : public RunTest {
   }
 };
 
-inline const Table& TableOf(const Report& report, const std::string& name) {
+inline const Table& TableNamed(const Report& report, const std::string& name) {
   for (const Table& table : report.tables) {
     if (table.name == name) return table;
   }
@@ -38,7 +38,7 @@ inline const Table& TableOf(const Report& report, const std::string& name) {
 inline std::vector<Json> Rows(const Report& report, const std::string& name,
                               const Json& wanted = Json::object()) {
   std::vector<Json> rows;
-  const Json table = Json::parse(Render(TableOf(report, name), "json"));
+  const Json table = Json::parse(Render(TableNamed(report, name), "json"));
   for (const Json& row : table.at("rows")) {
     bool all = true;
     for (const auto& [key, value] : wanted.items()) all = all && row.at(key) == value;

@@ -128,7 +128,7 @@ TEST_F(ReportTest, NoTableMixesCodecs) {
   EXPECT_EQ(Row(after, "prompts", {{"codec", "int8"}, {"prompt_id", "t1"}}).at("ttft_speedup"), 24);
   // For people, the column is there only where there is a choice.
   const auto heads = [](const Report& report, const char* table) {
-    const std::string text = Render(TableOf(report, table), "table");
+    const std::string text = Render(TableNamed(report, table), "table");
     const std::size_t title = text.find('\n', text.find('\n') + 1) + 1;
     return text.substr(title, text.find('\n', title) - title);
   };
@@ -166,9 +166,9 @@ TEST_F(ReportTest, CandidatesArePartOfAWayOfReuse) {
   const Report report = ReportOf(cells);
   EXPECT_EQ(Row(report, "prompts", {{"candidates", 1}}).at("recycled_ttft_ms"), 51);
   EXPECT_EQ(Row(report, "paper").at("recycled_s"), 0.051);
-  EXPECT_NE(Render(TableOf(report, "prompts"), "table").find("cand."), std::string::npos);
+  EXPECT_NE(Render(TableNamed(report, "prompts"), "table").find("cand."), std::string::npos);
   cells.pop_back();
-  EXPECT_EQ(Render(TableOf(ReportOf(cells), "prompts"), "table").find("cand."), std::string::npos);
+  EXPECT_EQ(Render(TableNamed(ReportOf(cells), "prompts"), "table").find("cand."), std::string::npos);
 }
 
 TEST_F(ReportTest, ThePapersTableHasARowAPrompt) {
@@ -243,7 +243,7 @@ TEST_F(ReportTest, AllButOneIsNotAHundredPercent) {
   std::vector<Json> cells = {Base("t1", 0, 100)};
   for (int i = 0; i < 3000; ++i) cells.push_back(Recycled("t1", i, 50, 60));
   cells[7].update(WithFidelity({{"exact", false}}));
-  const std::string text = Render(TableOf(ReportOf(cells), "exactness"), "table");
+  const std::string text = Render(TableNamed(ReportOf(cells), "exactness"), "table");
   EXPECT_NE(text.find("2999 of 3000"), std::string::npos);
 }
 

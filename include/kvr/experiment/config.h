@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "kvr/base/json.h"
 #include "kvr/cache/view.h"
 #include "kvr/engine/generator.h"
+#include "kvr/experiment/workload.h"
 
 namespace kvr::experiment {
 
@@ -47,7 +49,7 @@ struct Config {
   bool chat = false;           // "template": "chat" instead of "raw"
   bool truncate_left = false;  // "truncate": "left" instead of "refuse"
   bool cold = false;           // "page_cache": "cold" instead of "warm"
-  int block_tokens = 128;
+  int block_tokens = kDefaultBlockTokens;
   int threads = 0;
   std::string device = "cpu";
   Json json;  // as read, settings applied, prompts' texts left out: goes into run.json
@@ -57,6 +59,7 @@ struct Config {
 // prompts are relative to the config's folder, archives to the working folder. Throws kInvalidInput
 // naming the JSON path, what was found and what is allowed; kNotFound for a missing file.
 [[nodiscard]] Config ReadConfig(const std::filesystem::path& path,
-                                const std::vector<std::string>& settings);
+                                const std::vector<std::string>& settings,
+                                std::span<const Workload> workloads = kWorkloads);
 
 }  // namespace kvr::experiment

@@ -59,10 +59,12 @@ struct Format {
   std::string (*report)(const Report& report);  // the whole report
 };
 
-// "table", "markdown", "csv", "latex", "json".
-[[nodiscard]] std::vector<std::string> FormatNames();
+// All of them. A format is one file in src/report/formats/ and one line in formats.h there.
+[[nodiscard]] std::span<const Format> Formats();
+[[nodiscard]] std::vector<std::string> FormatNames(std::span<const Format> registry = Formats());
 // Throws kInvalidInput, naming all formats, where there is none of that name.
-[[nodiscard]] const Format& FindFormat(std::string_view name);
+[[nodiscard]] const Format& FindFormat(std::string_view name,
+                                       std::span<const Format> registry = Formats());
 
 // One screen for people: at most 40 lines of 120 characters. What ran, the claims, alarms and
 // warnings, and how to see more.

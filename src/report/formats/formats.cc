@@ -1,24 +1,25 @@
 #include "formats.h"
 
-#include <string>
-
 #include "kvr/base/error.h"
+#include "kvr/base/json.h"
+#include "kvr/base/registry.h"
 
 namespace kvr::report {
 
-std::vector<std::string> FormatNames() {
-  std::vector<std::string> names;
-  for (const Format* format : kFormats) names.emplace_back(format->name);
-  return names;
+#define KVR_LIST_FORMAT(name) name,
+std::span<const Format> Formats() {
+  static const Format all[] = {KVR_REPORT_FORMATS(KVR_LIST_FORMAT)};
+  return all;
 }
+#undef KVR_LIST_FORMAT
 
-const Format& FindFormat(std::string_view name) {
+std::vector<std::string> FormatNames(std::span<const Format> registry) { return NamesOf(registry); }
+
+const Format& FindFormat(std::string_view name, std::span<const Format> registry) {
+  if (const Format* format = FindNamed(registry, name)) return *format;
   std::string names;
-  for (const Format* format : kFormats) {
-    if (name == format->name) return *format;
-    names.append(names.empty() ? "" : ", ").append(format->name);
-  }
-  throw InvalidInput("report format \"" + std::string(name) + "\", expected one of " + names);
+  for (const Format& format : registry) names.append(names.empty() ? "" : ", ").append(format.name);
+  throw InvalidInput("report format \"" + Shortened(name, 60) + "\", expected one of " + names);
 }
 
 }  // namespace kvr::report

@@ -1,8 +1,6 @@
 // The report's formats: one file and one line here for each.
 #pragma once
 
-#include <array>
-
 #include "kvr/report/report.h"
 
 namespace kvr::report {
@@ -17,10 +15,5 @@ namespace kvr::report {
 #define KVR_DECLARE_FORMAT(name) extern const Format name;
 KVR_REPORT_FORMATS(KVR_DECLARE_FORMAT)
 #undef KVR_DECLARE_FORMAT
-
-#define KVR_LIST_FORMAT(name) &name,
-inline constexpr auto kFormats =
-    std::to_array<const Format*>({KVR_REPORT_FORMATS(KVR_LIST_FORMAT)});
-#undef KVR_LIST_FORMAT
 
 }  // namespace kvr::report

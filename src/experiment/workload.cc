@@ -1,0 +1,18 @@
+#include "kvr/experiment/workload.h"
+
+#include <array>
+
+#include "workloads/pairs.h"
+
+namespace kvr::experiment {
+namespace {
+
+constexpr std::array kAll = {
+    workloads::kPairs,
+};
+
+}  // namespace
+
+constinit const std::span<const Workload> kWorkloads = kAll;
+
+}  // namespace kvr::experiment
