@@ -126,7 +126,7 @@ Generation Generator::Generate(const Request& request) {
   Reserve(count + static_cast<std::size_t>(limit));
   resident_.clear();
 
-  (void)PieceTokens();  // may probe, which belongs on no clock
+  (void)ChunkTokens();  // may probe, which belongs on no clock
   const std::size_t start = Recycle(request, generation);
   const auto ended = [&](Token token) {
     return request.forced.empty() && request.stop_at_eos &&
@@ -136,12 +136,12 @@ Generation Generator::Generate(const Request& request) {
   Timings& timings = generation.timings;
   generation.token_ms.reserve(static_cast<std::size_t>(limit));
   Stopwatch watch;
-  std::vector<float> logits = Prefill(request.tokens, start, request.free_piece_tokens);
+  std::vector<float> logits = Prefill(request.tokens, start, request.free_chunk_tokens);
   Token token = fresh.Keep(logits);
   timings.prefill_ms = watch.ElapsedMs();
   timings.ttft_ms = timings.embed_ms + timings.lookup_ms + timings.restore_ms + timings.prefill_ms;
   generation.token_ms.push_back(timings.ttft_ms);
-  if (request.free_piece_tokens == 0) {
+  if (request.free_chunk_tokens == 0) {
     const std::size_t exact = ExactTokens(request, generation, start);
     resident_.assign(request.tokens.begin(),
                      request.tokens.begin() + static_cast<std::ptrdiff_t>(exact));

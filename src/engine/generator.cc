@@ -107,20 +107,20 @@ cache::KvBufferView Generator::BufferView() {
   return {buffer_.keys(), buffer_.values(), static_cast<std::uint32_t>(buffer_.capacity_tokens())};
 }
 
-std::size_t Generator::PieceTokens() {
+std::size_t Generator::ChunkTokens() {
   const int block = model_.block_tokens(), longest = model_.chunk_tokens();
   return static_cast<std::size_t>(longest > block && probe().exact ? longest : block);
 }
 
 std::vector<float> Generator::Prefill(std::span<const Token> tokens, std::size_t start,
-                                      int free_piece) {
+                                      int free_chunk) {
   const auto block = static_cast<std::size_t>(model_.block_tokens());
-  const std::size_t piece = free_piece > 0 ? static_cast<std::size_t>(free_piece) : PieceTokens();
+  const std::size_t chunk = free_chunk > 0 ? static_cast<std::size_t>(free_chunk) : ChunkTokens();
   std::vector<float> logits;
   while (start < tokens.size()) {
     ThrowIfInterrupted();
-    // A piece no longer than a block ends at the block's edge.
-    const std::size_t most = free_piece == 0 && piece == block ? block - start % block : piece;
+    // A chunk no longer than a block ends at the block's edge.
+    const std::size_t most = free_chunk == 0 && chunk == block ? block - start % block : chunk;
     const std::size_t end = std::min(start + most, tokens.size());
     logits = model_.Prefill(tokens.subspan(start, end - start), static_cast<int>(start), buffer_);
     start = end;

@@ -41,7 +41,7 @@ SaveResult Generator::SaveEntry(cache::NewEntry entry, cache::Codec codec) {
     start = start / block * block;
   }
   resident_.resize(start);  // what follows is about to be overwritten
-  (void)PieceTokens();      // may probe, which belongs on no clock
+  (void)ChunkTokens();      // may probe, which belongs on no clock
   Stopwatch watch;
   Prefill(entry.tokens, start, 0);
   result.prefill_ms = watch.LapMs();

@@ -34,7 +34,7 @@ std::vector<BenchRow> Prefill(BenchMeter& meter) {
                     .bound = bound,
                     .unit = "tok/s"});
     if (length != kLongest) continue;
-    request.free_piece_tokens = length;
+    request.free_chunk_tokens = length;
     rows.push_back({.what = fmt::format("{} tokens in one piece, no schedule", length),
                     .measured = rate(),
                     .bound = bound,

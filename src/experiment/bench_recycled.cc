@@ -28,12 +28,12 @@ engine::Request RecycledRequest(const BenchMeter& meter, int depth, int suffix) 
   return request;
 }
 
-// The faster of the schedule and one piece.
+// The faster of the schedule and one chunk.
 double BaselineMs(BenchMeter& meter, const engine::Request& recycled) {
   engine::Request baseline = recycled;
   baseline.arm = engine::Arm::kBaseline;
   const double scheduled_ms = meter.generator.Generate(baseline).timings.ttft_ms;
-  baseline.free_piece_tokens = static_cast<int>(baseline.tokens.size());
+  baseline.free_chunk_tokens = static_cast<int>(baseline.tokens.size());
   return std::min(scheduled_ms, meter.generator.Generate(baseline).timings.ttft_ms);
 }
 

@@ -20,11 +20,11 @@ Baseline Calibrate(const std::vector<std::size_t>& prompt_tokens, int block_toke
   const int longest = static_cast<int>(prompt_tokens[by_length.back()]);
   std::map<int, double> least_ms;
   for (int round = 0; round < kChunkRounds; ++round) {
-    for (const int piece : {block_tokens, 2 * block_tokens, 4 * block_tokens, longest}) {
-      if (piece > longest) continue;
-      progress("measuring pieces of " + std::to_string(piece) + " tokens");
-      const double ms = ttft_ms(by_length.back(), piece);
-      const auto [at, fresh] = least_ms.emplace(piece, ms);
+    for (const int chunk : {block_tokens, 2 * block_tokens, 4 * block_tokens, longest}) {
+      if (chunk > longest) continue;
+      progress("measuring chunks of " + std::to_string(chunk) + " tokens");
+      const double ms = ttft_ms(by_length.back(), chunk);
+      const auto [at, fresh] = least_ms.emplace(chunk, ms);
       if (!fresh) at->second = std::min(at->second, ms);
     }
   }

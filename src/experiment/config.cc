@@ -1,5 +1,7 @@
 #include "kvr/experiment/config.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -87,9 +89,9 @@ void ReadReuses(SettingReader& reader, const std::string& where, Config* config)
     }
     for (std::size_t j = 0; j < i; ++j) {
       if (Identity(config->reuses[j]) == Identity(reuse)) {
-        throw InvalidInput(where + "/reuses/" + std::to_string(i) +
-                           ": is the same way of reuse as " + "/reuses/" + std::to_string(j) +
-                           ", expected each once");
+        throw InvalidInput(
+            fmt::format("{}/reuses/{}: is the same way of reuse as /reuses/{}, expected each once",
+                        where, i, j));
       }
     }
     std::vector<cache::Codec>& codecs = config->codecs;

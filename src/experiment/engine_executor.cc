@@ -91,7 +91,7 @@ class EngineExecutor : public Executor {
   double TtftMs(std::size_t prompt, int free_tokens) override {
     engine::Request request = MakeRequest({prompt, {}}, 0, 0);
     request.max_new_tokens = 1;
-    request.free_piece_tokens = free_tokens;
+    request.free_chunk_tokens = free_tokens;
     return generator_->Generate(request).timings.ttft_ms;
   }
 
@@ -110,7 +110,7 @@ class EngineExecutor : public Executor {
     cell->wall_ms = load.wall_ms;
     cell->other_cpu_ms = load.other_cpu_ms;
     cell->steal_ms = load.steal_ms;
-    // Free pieces round as the schedule does only where the probe holds; elsewhere they promise
+    // Free chunks round as the schedule does only where the probe holds; elsewhere they promise
     // nothing and are not compared.
     if (step.plan.free && !generator_->probe().exact) {
       generation.exact_claimed = false;
@@ -155,7 +155,7 @@ class EngineExecutor : public Executor {
   }
 
   engine::Request MakeRequest(const Step& step, int round, int free_tokens) const {
-    const Plan& plan = step.plan;
+    const CellPlan& plan = step.plan;
     engine::Request request;
     request.text = prompts_.test[step.prompt].text;
     request.tokens = prompts_.test[step.prompt].tokens;
@@ -168,7 +168,7 @@ class EngineExecutor : public Executor {
     request.sampling = config_.sampling;
     request.sampling.seed += static_cast<std::uint64_t>(round);
     request.stop_at_eos = config_.stop_at_eos;
-    request.free_piece_tokens = plan.free ? free_tokens : 0;
+    request.free_chunk_tokens = plan.free ? free_tokens : 0;
     request.cold = config_.cold;
     request.keep_logits = true;
     return request;

@@ -1,5 +1,7 @@
 #include "kvr/experiment/prompts.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 #include <map>
 
@@ -19,9 +21,9 @@ void CheckLength(const std::string& what, std::size_t tokens, int new_tokens,
       static_cast<std::size_t>(info.context_tokens)) {
     return;
   }
-  throw InvalidInput(what + ": its " + std::to_string(tokens) + " tokens and " +
-                     std::to_string(new_tokens) + " to generate pass the context of " +
-                     std::to_string(info.context_tokens) + " tokens of " + info.name + remedy);
+  throw InvalidInput(
+      fmt::format("{}: its {} tokens and {} to generate pass the context of {} tokens of {}{}",
+                  what, tokens, new_tokens, info.context_tokens, info.name, remedy));
 }
 
 std::optional<std::size_t> ParentOf(const Tokens& tokens,

@@ -26,8 +26,8 @@ std::vector<std::size_t> ShuffledPrompts(const Config& config, std::mt19937_64* 
 
 }  // namespace
 
-std::vector<Plan> PlansOf(const Config& config, bool free) {
-  std::vector<Plan> plans = {
+std::vector<CellPlan> PlansOf(const Config& config, bool free) {
+  std::vector<CellPlan> plans = {
       {.free = free, .goes_on = true},
       {.free = free, .control = true, .goes_on = true},
       {.arm = engine::Arm::kRecycled,
@@ -45,9 +45,9 @@ std::vector<Step> RoundOf(const Config& config, bool free, int round) {
   std::mt19937_64 random(config.sampling.seed * 1000003 + static_cast<std::uint64_t>(round));
   std::vector<Step> steps;
   for (const std::size_t prompt : ShuffledPrompts(config, &random)) {
-    std::vector<Plan> plans = PlansOf(config, free);
+    std::vector<CellPlan> plans = PlansOf(config, free);
     Shuffle(&plans, &random);
-    for (const Plan& plan : plans) steps.push_back({prompt, plan});
+    for (const CellPlan& plan : plans) steps.push_back({prompt, plan});
   }
   return steps;
 }
@@ -58,7 +58,7 @@ std::vector<Step> WarmUpOf(const Config& config, bool free) {
   order.resize(std::min(order.size(), static_cast<std::size_t>(config.warmups)));
   std::vector<Step> steps;
   for (const std::size_t prompt : order) {
-    for (const Plan& plan : PlansOf(config, free)) steps.push_back({prompt, plan});
+    for (const CellPlan& plan : PlansOf(config, free)) steps.push_back({prompt, plan});
   }
   return steps;
 }
@@ -93,7 +93,7 @@ std::int64_t CellsPerModel(const Config& config) {
          static_cast<std::int64_t>(PlansOf(config, false).size());
 }
 
-void Describe(const Plan& plan, record::Cell* cell) {
+void Describe(const CellPlan& plan, record::Cell* cell) {
   cell->arm = engine::ToString(plan.arm);
   cell->schedule = plan.free ? "free" : "block";
   cell->control = plan.control;

@@ -81,8 +81,8 @@ class Sweep {
           return info.name == cell.model && info.precision == cell.precision;
         });
     if (model == models.end() || cell.repetition >= config_.repetitions) return false;
-    const std::vector<Plan> plans = PlansOf(config_, model->baseline_schedule == "free");
-    return std::any_of(plans.begin(), plans.end(), [&](const Plan& plan) {
+    const std::vector<CellPlan> plans = PlansOf(config_, model->baseline_schedule == "free");
+    return std::any_of(plans.begin(), plans.end(), [&](const CellPlan& plan) {
       record::Cell made;
       made.model = cell.model;
       made.precision = cell.precision;

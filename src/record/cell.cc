@@ -1,5 +1,7 @@
 #include "kvr/record/cell.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <array>
 
 #include "fields.h"
@@ -46,7 +48,7 @@ void ListIdentity(const Fields& field, T& cell) {
   field("arm", cell.arm, "`baseline` or `recycled`", OneOf{kArms});
   field("schedule", cell.schedule,
         "`block`: prefill as recycling needs it, in blocks or, where the probe holds, in longer "
-        "pieces; `free`: without the schedule, in pieces of the best length. Baselines and the "
+        "chunks; `free`: without the schedule, in chunks of the best length. Baselines and the "
         "null variant have the schedule of `models[].baseline`",
         OneOf{kSchedules});
   field("control", cell.control,
@@ -180,34 +182,21 @@ Cell CellFromJson(const Json& json, const std::string& where) {
   Cell cell;
   List(field, cell);
   if (cell.reuse_depth > 0 && cell.reuse_depth >= cell.prompt_tokens) {
-    field.Fail("reuse_depth " + std::to_string(cell.reuse_depth) + " of a prompt of " +
-               std::to_string(cell.prompt_tokens) + " tokens, expected at least one less");
+    field.Fail(fmt::format("reuse_depth {} of a prompt of {} tokens, expected at least one less",
+                           cell.reuse_depth, cell.prompt_tokens));
   }
   if (cell.hit() != (cell.reuse_depth > 0)) {
-    field.Fail("outcome \"" + cell.outcome + "\" with reuse_depth " +
-               std::to_string(cell.reuse_depth));
+    field.Fail(fmt::format("outcome \"{}\" with reuse_depth {}", cell.outcome, cell.reuse_depth));
   }
   for (const auto& [count, ms] : cell.totals_ms.value_or(std::map<std::int64_t, double>())) {
     if (ms < 0 || count > cell.new_tokens) {
-      field.Fail("totals_ms of " + std::to_string(ms) + " ms for " + std::to_string(count) +
-                 " of " + std::to_string(cell.new_tokens) + " tokens");
+      field.Fail(fmt::format("totals_ms of {} ms for {} of {} tokens", ms, count, cell.new_tokens));
     }
   }
   return cell;
 }
 
-std::string DocumentCell() {
-  std::string rows = "| `schema` | integer | 2 |\n";
-  const Cell cell;
-  List(Document(&rows), cell);
-  return rows;
-}
-
-std::string DocumentFidelity() {
-  std::string rows;
-  const Fidelity fidelity;
-  List(Document(&rows), fidelity);
-  return rows;
-}
+std::string DocumentCell() { return DocumentOf<Cell>("| `schema` | integer | 2 |\n"); }
+std::string DocumentFidelity() { return DocumentOf<Fidelity>(); }
 
 }  // namespace kvr::record

@@ -1,5 +1,7 @@
 #include "fields.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 
 #include "kvr/base/error.h"
@@ -17,9 +19,10 @@ void Reader::Schema() const {
   std::int64_t schema = 0;
   (*this)("schema", schema);
   if (schema > kResultsSchema) {
-    throw Incompatible(where_ + ": schema " + std::to_string(schema) +
-                       ", but this program reads up to " + std::to_string(kResultsSchema) +
-                       "; use the kvr that wrote it, or a newer one");
+    throw Incompatible(
+        fmt::format("{}: schema {}, but this program reads up to {}; use the kvr that wrote it, or "
+                    "a newer one",
+                    where_, schema, kResultsSchema));
   }
   if (schema < 1) Fail("schema " + std::to_string(schema) + ", expected 1 or more");
 }

@@ -201,4 +201,11 @@ class Document {
   std::string prefix_;
 };
 
+template <typename T>
+std::string DocumentOf(std::string rows = "") {
+  const T record;
+  List(Document(&rows), record);
+  return rows;
+}
+
 }  // namespace kvr::record

@@ -1,5 +1,7 @@
 #include "kvr/record/run.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <set>
 
 #include "fields.h"
@@ -24,7 +26,7 @@ void List(const Fields& field, T& model) {
   field("random_weights", model.random_weights, "true: times count, texts do not");
   field.Group("probe", [&](const auto& inner) {
     inner("exact", model.probe_exact,
-          "whether rows did not depend on how they are cut into pieces");
+          "whether rows did not depend on how they are cut into chunks");
     inner("cuts", model.probe_cuts, "how many were tried");
   });
   field("kv_bytes_per_token", model.kv_bytes_per_token, "in a buffer");
@@ -33,14 +35,14 @@ void List(const Fields& field, T& model) {
   field("cache_keys", model.cache_keys,
         "by codec: what `docs/cache_format.md` calls the cache key's JSON",
         MayLack{.or_null = true});
-  // The one baseline; version 1 has no more of it than the free one's length of piece.
+  // The one baseline; version 1 has no more of it than the free one's length of chunk.
   field.Group("baseline", [&](const auto& inner) {
     inner("schedule", model.baseline_schedule,
           "the run's one baseline (2): `free` where the median of `free_ms` is smaller than that "
           "of `block_ms` by more than 2 %, else `block`",
           OneOf{kSchedules});
     inner("free_chunk_tokens", model.free_chunk_tokens,
-          "the best of four lengths of piece on the longest prompt (version 1: in the model's "
+          "the best of four lengths of chunk on the longest prompt (version 1: in the model's "
           "object)");
     inner("block_ms", model.calibration_block_ms,
           "in each of five rounds, after filling, the times to the first token of three test "
@@ -95,7 +97,7 @@ void List(const Fields& field, T& run) {
 
 namespace {
 
-// Where version 1 has the free baseline's length of piece.
+// Where version 1 has the free baseline's length of chunk.
 void ReadOldBaselines(const Json& json, const std::string& where, Run* run) {
   const auto models = json.find("models");
   for (std::size_t i = 0; i < run->models.size(); ++i) {
@@ -198,15 +200,15 @@ class CellReader {
 
   void Warn() {
     if (run_->stray_cells > 0) {
-      run_->warnings.push_back(std::to_string(run_->stray_cells) +
-                               " cells are of a model or prompt that the run does not have and "
-                               "were left out; the first: " +
-                               first_stray_);
+      run_->warnings.push_back(
+          fmt::format("{} cells are of a model or prompt that the run does not have and were left "
+                      "out; the first: {}",
+                      run_->stray_cells, first_stray_));
     }
     if (repeated_ > 0) {
       run_->warnings.push_back(
-          std::to_string(repeated_) +
-          " cells repeat an earlier line's and were left out; the first: " + first_repeated_);
+          fmt::format("{} cells repeat an earlier line's and were left out; the first: {}",
+                      repeated_, first_repeated_));
     }
   }
 
@@ -255,25 +257,8 @@ Run ReadRun(const std::filesystem::path& folder) {
   return run;
 }
 
-std::string DocumentRun() {
-  std::string rows = "| `schema` | integer | 2 |\n";
-  const Run run;
-  List(Document(&rows), run);
-  return rows;
-}
-
-std::string DocumentModel() {
-  std::string rows;
-  const ModelInfo model;
-  List(Document(&rows), model);
-  return rows;
-}
-
-std::string DocumentFill() {
-  std::string rows;
-  const Fill fill;
-  List(Document(&rows), fill);
-  return rows;
-}
+std::string DocumentRun() { return DocumentOf<Run>("| `schema` | integer | 2 |\n"); }
+std::string DocumentModel() { return DocumentOf<ModelInfo>(); }
+std::string DocumentFill() { return DocumentOf<Fill>(); }
 
 }  // namespace kvr::record

@@ -1,4 +1,6 @@
 // What the tables say, in sentences.
+#include <spdlog/fmt/fmt.h>
+
 #include "findings.h"
 #include "values.h"
 
@@ -37,7 +39,7 @@ std::string Said(const char* what, const std::optional<Estimate>& estimate) {
 void Claim(const Scope& scope, Report& report) {
   std::vector<std::string>& claims = report.claims;
   const std::string at = report.one_scope ? "" : scope.Title() + ": ";
-  const std::vector<const Prompt*> tested = AllButControls(scope);
+  const std::vector<const PromptCells*> tested = AllButControls(scope);
   const Variant* const papers = PapersVariant(scope);
   const auto speed = [&](const Variant& variant) {
     const std::optional<Estimate> ttft = TtftEstimate(tested, variant);
@@ -66,11 +68,11 @@ void Claim(const Scope& scope, Report& report) {
   const Cells to_the_end = Only(hits, IsComparedToTheEnd);
   const Cells at_first = Only(hits, IsComparedAtFirst);
   if (!hits.empty()) {
-    claims.push_back(at +
-                     "Bit for bit the baseline's: " + std::to_string(CountIf(to_the_end, IsExact)) +
-                     " of " + Counted(std::ssize(to_the_end), "hit") + " compared to the end, " +
-                     std::to_string(CountIf(at_first, IsExact)) + " of " +
-                     std::to_string(at_first.size()) + " at the first token only.");
+    claims.push_back(fmt::format(
+        "{}Bit for bit the baseline's: {} of {} compared to the end, {} of {} at the first token "
+        "only.",
+        at, CountIf(to_the_end, IsExact), Counted(std::ssize(to_the_end), "hit"),
+        CountIf(at_first, IsExact), at_first.size()));
   }
   if (const Number ms = MedianOf(misses, Overhead)) {
     claims.push_back(at + "A miss costs embedding and lookup: " + Print("%.2f ms, ", *ms) +
@@ -83,7 +85,7 @@ void Claim(const Scope& scope, Report& report) {
                      Said(*null) + ".");
   }
   for (const Variant& variant : scope.variants) {
-    const std::vector<const Prompt*> controls = Controls(scope);
+    const std::vector<const PromptCells*> controls = Controls(scope);
     if (AllRecycledBy(controls, variant).empty()) continue;
     claims.push_back(at + "Prompts without overlap, " + variant.Title() + ": " +
                      Said("prefill", PrefillEstimate(controls, variant)) + ". " +

@@ -1,6 +1,8 @@
 // The lines on top: alarms, facts, warnings.
 #include "findings.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include "values.h"
 
 namespace kvr::report {
@@ -26,7 +28,7 @@ bool MayEndThere(const Cell& shorter) {
 
 // Whether some baseline of the prompt, with the same seed, produced the cell's tokens, as far as
 // both go.
-bool TokensMatchABaseline(const Prompt& prompt, const Cell& cell) {
+bool TokensMatchABaseline(const PromptCells& prompt, const Cell& cell) {
   return std::any_of(prompt.baseline.begin(), prompt.baseline.end(), [&](const Cell* base) {
     const std::size_t common = std::min(base->tokens.size(), cell.tokens.size());
     return base->seed == cell.seed &&
@@ -63,10 +65,10 @@ void DescribeLoad(const Run& run, Report& report) {
   }
   if (!(wall > 0)) return;
   if (other > 0.05 * wall || busy * 20 > cells) {
-    report.warnings.push_back(run.label + ": load during the run: other processes took " +
-                              Print("%.0f %%", 100 * other / wall) +
-                              " of a CPU, and more than 10 % in " + std::to_string(busy) + " of " +
-                              std::to_string(cells) + " cells");
+    report.warnings.push_back(fmt::format(
+        "{}: load during the run: other processes took {:.0f} % of a CPU, and more than "
+        "10 % in {} of {} cells",
+        run.label, 100 * other / wall, busy, cells));
   }
   if (stolen > 0.01 * wall) {
     report.warnings.push_back(run.label + ": the hypervisor took " +
@@ -78,7 +80,7 @@ void DescribeLoad(const Run& run, Report& report) {
 void DescribeGaps(const Scope& scope, Report& report) {
   const std::string at = scope.Title();
   std::int64_t outliers = 0, few = 0, other = 0;
-  for (const Prompt& prompt : scope.prompts) {
+  for (const PromptCells& prompt : scope.prompts) {
     outliers += Outliers(prompt.baseline) + Outliers(prompt.second);
     other += std::ssize(prompt.other_baseline);
     for (const auto& [variant, cells] : prompt.recycled) {
@@ -88,20 +90,19 @@ void DescribeGaps(const Scope& scope, Report& report) {
     }
   }
   if (outliers > 0) {
-    report.warnings.push_back(std::to_string(outliers) +
-                              " outliers: cells above twice the median of their prompt and arm (" +
-                              at + ")");
+    report.warnings.push_back(fmt::format(
+        "{} outliers: cells above twice the median of their prompt and arm ({})", outliers, at));
   }
   if (few > 0) {
-    report.warnings.push_back("totals are not given " + std::to_string(few) +
-                              " times: fewer than " + std::to_string(kFewestDecoded) +
-                              " decoded cells of an arm and prompt (" + at + ")");
+    report.warnings.push_back(fmt::format(
+        "totals are not given {} times: fewer than {} decoded cells of an arm and prompt ({})", few,
+        kFewestDecoded, at));
   }
   if (other > 0 && scope.run->schema >= 2) {
-    report.warnings.push_back(std::to_string(other) +
-                              " baseline cells have another schedule than "
-                              "the run's and are compared with nothing (" +
-                              at + ")");
+    report.warnings.push_back(
+        fmt::format("{} baseline cells have another schedule than the run's and are compared with "
+                    "nothing ({})",
+                    other, at));
   }
   for (const std::string& group : scope.controls_with_hits) {
     report.warnings.push_back(std::string("control group \"")
@@ -129,7 +130,7 @@ struct Counts {
   std::int64_t warm = 0, cold = 0, hits = 0;
 };
 
-void CountCells(const Scope& scope, const Prompt& prompt, const Cells& cells, Counts* counts) {
+void CountCells(const Scope& scope, const PromptCells& prompt, const Cells& cells, Counts* counts) {
   // Elsewhere the free baseline's bits may be other than the block schedule's.
   const bool comparable =
       scope.Schedule() == "block" || (scope.info != nullptr && scope.info->probe_exact == true);
@@ -153,7 +154,7 @@ void CountCells(const Scope& scope, const Prompt& prompt, const Cells& cells, Co
 
 Counts CountsOf(const Scope& scope) {
   Counts counts;
-  for (const Prompt& prompt : scope.prompts) {
+  for (const PromptCells& prompt : scope.prompts) {
     if (!prompt.recycled.empty()) {
       ++counts.prompts;
       if (prompt.baseline.empty()) ++counts.no_baseline;
@@ -172,9 +173,9 @@ Counts CountsOf(const Scope& scope) {
 void DescribeRun(const Run& run, Report& report) {
   const Json& e = run.environment;
   const Number load = LoadOf(e);
-  report.facts.push_back(run.label + ": " + std::to_string(run.cells.size()) + " cells; commit " +
-                         Fact(e, "commit") + ", " + Fact(e, "build_type") + " build, libtorch " +
-                         Fact(e, "libtorch_version"));
+  report.facts.push_back(fmt::format("{}: {} cells; commit {}, {} build, libtorch {}", run.label,
+                                     run.cells.size(), Fact(e, "commit"), Fact(e, "build_type"),
+                                     Fact(e, "libtorch_version")));
   std::string device;
   for (const ModelInfo& model : run.models) {
     if (model.device != "cpu" && device.empty()) device = model.device + ", ";
@@ -224,13 +225,13 @@ void DescribeScope(const Scope& scope, Report& report) {
   }
 
   const Counts counts = CountsOf(scope);
-  report.facts.push_back(
-      at + ": " + std::to_string(counts.prompts) + " prompts, " + std::to_string(counts.hits) +
-      " hits; files in the page cache " + std::to_string(counts.warm) + " times, not " +
-      std::to_string(counts.cold) + " times; the baseline's schedule is " + scope.Schedule());
+  report.facts.push_back(fmt::format(
+      "{}: {} prompts, {} hits; files in the page cache {} times, not {} times; the baseline's "
+      "schedule is {}",
+      at, counts.prompts, counts.hits, counts.warm, counts.cold, scope.Schedule()));
   const auto say = [&](std::vector<std::string>& lines, const char* head, std::int64_t count,
                        const char* what) {
-    if (count > 0) lines.push_back(head + std::to_string(count) + what + " (" + at + ")");
+    if (count > 0) lines.push_back(fmt::format("{}{}{} ({})", head, count, what, at));
   };
   say(report.alarms, "EXACTNESS VIOLATED: ", counts.broken,
       " cells claim to be exact and differ from their baseline");

@@ -45,9 +45,11 @@ std::optional<Length> CommonLength(const Cells& baseline, const Cells& recycled)
 // A sweep writes its cells in random order. Here: prompts by their ids, t2 before t10; embedding
 // before prefix; whole, token, block; codecs from exact to coarse.
 void SortScope(Scope* scope) {
-  std::sort(scope->prompts.begin(), scope->prompts.end(), [](const Prompt& a, const Prompt& b) {
-    return std::tuple(a.id.size(), a.id, a.workload) < std::tuple(b.id.size(), b.id, b.workload);
-  });
+  std::sort(scope->prompts.begin(), scope->prompts.end(),
+            [](const PromptCells& a, const PromptCells& b) {
+              return std::tuple(a.id.size(), a.id, a.workload) <
+                     std::tuple(b.id.size(), b.id, b.workload);
+            });
   std::sort(scope->variants.begin(), scope->variants.end(),
             [&](const Variant& a, const Variant& b) {
               return std::tuple(a.policy, b.match, scope->PlaceOf(a.codec), a.candidates) <
@@ -57,19 +59,19 @@ void SortScope(Scope* scope) {
 
 // A group that shares a token with the cache after all is no control.
 void FindControlsWithHits(Scope* scope) {
-  for (const Prompt& prompt : scope->prompts) {
+  for (const PromptCells& prompt : scope->prompts) {
     if (!prompt.control_group) continue;
     for (const auto& [variant, cells] : prompt.recycled) {
       if (CountIf(cells, IsHit) > 0) scope->controls_with_hits.insert(prompt.workload);
     }
   }
-  for (Prompt& prompt : scope->prompts) {
+  for (PromptCells& prompt : scope->prompts) {
     if (scope->controls_with_hits.contains(prompt.workload)) prompt.control_group = false;
   }
 }
 
-Prompt PromptOf(const Cell& cell, const Run& run) {
-  Prompt prompt;
+PromptCells PromptOf(const Cell& cell, const Run& run) {
+  PromptCells prompt;
   prompt.workload = cell.workload;
   prompt.id = cell.prompt_id;
   prompt.cluster = cell.cached_parent ? "parent " + *cell.cached_parent : "own " + cell.prompt_id;
@@ -79,7 +81,7 @@ Prompt PromptOf(const Cell& cell, const Run& run) {
   return prompt;
 }
 
-void AddCell(const Cell& cell, Scope* scope, Prompt* prompt) {
+void AddCell(const Cell& cell, Scope* scope, PromptCells* prompt) {
   if (cell.is_null()) {
     scope->has_null = true;
     prompt->recycled[NullVariant()].push_back(&cell);
@@ -154,31 +156,31 @@ Number Quotient(std::int64_t numerator, std::int64_t denominator) {
   return Quotient(Number(static_cast<double>(numerator)), Number(static_cast<double>(denominator)));
 }
 
-const Cells& RecycledBy(const Prompt& prompt, const Variant& variant) {
+const Cells& RecycledBy(const PromptCells& prompt, const Variant& variant) {
   static const Cells none;
   const auto found = prompt.recycled.find(variant);
   return found == prompt.recycled.end() ? none : found->second;
 }
 
-Cells AllRecycledBy(const std::vector<const Prompt*>& prompts, const Variant& variant) {
+Cells AllRecycledBy(const std::vector<const PromptCells*>& prompts, const Variant& variant) {
   Cells all;
-  for (const Prompt* prompt : prompts) {
+  for (const PromptCells* prompt : prompts) {
     const Cells& cells = RecycledBy(*prompt, variant);
     all.insert(all.end(), cells.begin(), cells.end());
   }
   return all;
 }
 
-std::vector<const Prompt*> Pointers(const std::vector<Prompt>& prompts) {
-  std::vector<const Prompt*> pointers;
+std::vector<const PromptCells*> Pointers(const std::vector<PromptCells>& prompts) {
+  std::vector<const PromptCells*> pointers;
   pointers.reserve(prompts.size());
-  for (const Prompt& prompt : prompts) pointers.push_back(&prompt);
+  for (const PromptCells& prompt : prompts) pointers.push_back(&prompt);
   return pointers;
 }
 
-Number BaselineTtft(const Prompt& prompt) { return MedianOf(prompt.baseline, &Cell::ttft_ms); }
+Number BaselineTtft(const PromptCells& prompt) { return MedianOf(prompt.baseline, &Cell::ttft_ms); }
 
-Number TtftSpeedup(const Prompt& prompt, const Cells& cells) {
+Number TtftSpeedup(const PromptCells& prompt, const Cells& cells) {
   return Quotient(BaselineTtft(prompt), MedianOf(cells, &Cell::ttft_ms));
 }
 
@@ -207,45 +209,46 @@ Number DecodeRatio(const Cells& baseline, const Cells& recycled) {
   return Quotient(Median(own), Median(base));
 }
 
-std::optional<Estimate> TtftEstimate(const std::vector<const Prompt*>& prompts,
+std::optional<Estimate> TtftEstimate(const std::vector<const PromptCells*>& prompts,
                                      const Variant& variant) {
   return EstimateOver(prompts,
-                      [&](const Prompt& p) { return TtftSpeedup(p, RecycledBy(p, variant)); });
+                      [&](const PromptCells& p) { return TtftSpeedup(p, RecycledBy(p, variant)); });
 }
 
-std::optional<Estimate> TotalEstimate(const std::vector<const Prompt*>& prompts,
+std::optional<Estimate> TotalEstimate(const std::vector<const PromptCells*>& prompts,
                                       const Variant& variant) {
-  return EstimateOver(prompts, [&](const Prompt& p) {
+  return EstimateOver(prompts, [&](const PromptCells& p) {
     const std::optional<Totals> totals = TotalsOf(p.baseline, RecycledBy(p, variant));
     return totals ? totals->speedup() : Number();
   });
 }
 
-std::optional<Estimate> TotalEstimateAt(const std::vector<const Prompt*>& prompts,
+std::optional<Estimate> TotalEstimateAt(const std::vector<const PromptCells*>& prompts,
                                         const Variant& variant, std::int64_t mark) {
-  return EstimateOver(prompts, [&](const Prompt& p) {
+  return EstimateOver(prompts, [&](const PromptCells& p) {
     const std::optional<Totals> totals = TotalsAt(p.baseline, RecycledBy(p, variant), mark);
     return totals ? totals->speedup() : Number();
   });
 }
 
-std::optional<Estimate> PrefillEstimate(const std::vector<const Prompt*>& prompts,
+std::optional<Estimate> PrefillEstimate(const std::vector<const PromptCells*>& prompts,
                                         const Variant& variant) {
-  return EstimateOver(prompts, [&](const Prompt& p) {
+  return EstimateOver(prompts, [&](const PromptCells& p) {
     return Quotient(MedianOf(RecycledBy(p, variant), &Cell::prefill_ms),
                     MedianOf(p.baseline, &Cell::prefill_ms));
   });
 }
 
-std::optional<Estimate> DecodeEstimate(const std::vector<const Prompt*>& prompts,
+std::optional<Estimate> DecodeEstimate(const std::vector<const PromptCells*>& prompts,
                                        const Variant& variant) {
-  return EstimateOver(
-      prompts, [&](const Prompt& p) { return DecodeRatio(p.baseline, RecycledBy(p, variant)); });
+  return EstimateOver(prompts, [&](const PromptCells& p) {
+    return DecodeRatio(p.baseline, RecycledBy(p, variant));
+  });
 }
 
 std::set<std::int64_t> MarksOf(const Scope& scope) {
   std::set<std::int64_t> marks;
-  for (const Prompt& prompt : scope.prompts) {
+  for (const PromptCells& prompt : scope.prompts) {
     for (const Cell* cell : prompt.baseline) {
       if (!cell->totals_ms) continue;
       for (const auto& [mark, ms] : *cell->totals_ms) marks.insert(mark);
@@ -288,7 +291,7 @@ std::vector<Scope> ScopesOf(std::span<const Run> runs) {
 
 std::vector<Cohort> CohortsOf(const Scope& scope) {
   std::vector<Cohort> cohorts;
-  for (const Prompt& prompt : scope.prompts) {
+  for (const PromptCells& prompt : scope.prompts) {
     auto found = std::find_if(cohorts.begin(), cohorts.end(),
                               [&](const Cohort& c) { return c.label == prompt.workload; });
     if (found == cohorts.end()) found = cohorts.insert(found, {prompt.workload, {}});
@@ -299,15 +302,15 @@ std::vector<Cohort> CohortsOf(const Scope& scope) {
   return cohorts;
 }
 
-std::vector<const Prompt*> AllButControls(const Scope& scope) {
-  std::vector<const Prompt*> prompts = Pointers(scope.prompts);
-  std::erase_if(prompts, [](const Prompt* prompt) { return prompt->control_group; });
+std::vector<const PromptCells*> AllButControls(const Scope& scope) {
+  std::vector<const PromptCells*> prompts = Pointers(scope.prompts);
+  std::erase_if(prompts, [](const PromptCells* prompt) { return prompt->control_group; });
   return prompts;
 }
 
-std::vector<const Prompt*> Controls(const Scope& scope) {
-  std::vector<const Prompt*> prompts = Pointers(scope.prompts);
-  std::erase_if(prompts, [](const Prompt* prompt) { return !prompt->control_group; });
+std::vector<const PromptCells*> Controls(const Scope& scope) {
+  std::vector<const PromptCells*> prompts = Pointers(scope.prompts);
+  std::erase_if(prompts, [](const PromptCells* prompt) { return !prompt->control_group; });
   return prompts;
 }
 

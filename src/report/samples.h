@@ -46,7 +46,7 @@ struct Variant {
 // The recycled arm that recycles nothing: the baseline's work through the whole pipeline.
 [[nodiscard]] const Variant& NullVariant();
 
-struct Prompt {
+struct PromptCells {
   std::string workload, id;
   std::string cluster;         // prompts that share a cached parent have the same
   bool control_group = false;  // its workload shares nothing with the cache
@@ -65,7 +65,7 @@ struct Scope {
   const Run* run = nullptr;
   std::string model, precision;
   const ModelInfo* info = nullptr;  // null when run.json does not name the model
-  std::vector<Prompt> prompts;
+  std::vector<PromptCells> prompts;
   std::vector<Variant> variants;  // but the null variant
   bool has_null = false;
   std::set<std::string> controls_with_hits;  // named as control groups; not used as such
@@ -79,7 +79,7 @@ struct Scope {
 // Prompts that an aggregate row is about.
 struct Cohort {
   std::string label;
-  std::vector<const Prompt*> prompts;
+  std::vector<const PromptCells*> prompts;
 };
 
 // The numbers of `cells` for which `field`, a member or a function of a Cell, gives one.
@@ -147,13 +147,13 @@ inline Number Depth(const Cell& cell) { return static_cast<double>(cell.reuse_de
 [[nodiscard]] Number Quotient(Number numerator, Number denominator);
 [[nodiscard]] Number Quotient(std::int64_t numerator, std::int64_t denominator);
 
-[[nodiscard]] const Cells& RecycledBy(const Prompt& prompt, const Variant& variant);
-[[nodiscard]] Cells AllRecycledBy(const std::vector<const Prompt*>& prompts,
+[[nodiscard]] const Cells& RecycledBy(const PromptCells& prompt, const Variant& variant);
+[[nodiscard]] Cells AllRecycledBy(const std::vector<const PromptCells*>& prompts,
                                   const Variant& variant);
-[[nodiscard]] std::vector<const Prompt*> Pointers(const std::vector<Prompt>& prompts);
+[[nodiscard]] std::vector<const PromptCells*> Pointers(const std::vector<PromptCells>& prompts);
 
-[[nodiscard]] Number BaselineTtft(const Prompt& prompt);
-[[nodiscard]] Number TtftSpeedup(const Prompt& prompt, const Cells& cells);
+[[nodiscard]] Number BaselineTtft(const PromptCells& prompt);
+[[nodiscard]] Number TtftSpeedup(const PromptCells& prompt, const Cells& cells);
 
 // Two arms' median times until the same number of new tokens was there.
 struct Totals {
@@ -175,9 +175,9 @@ struct Totals {
 // The mean over prompts of the log of what `ratio` gives for a prompt; prompts for which it gives
 // nothing are left out.
 template <typename Ratio>
-std::optional<Estimate> EstimateOver(const std::vector<const Prompt*>& prompts, Ratio ratio) {
+std::optional<Estimate> EstimateOver(const std::vector<const PromptCells*>& prompts, Ratio ratio) {
   std::vector<Observation> observations;
-  for (const Prompt* prompt : prompts) {
+  for (const PromptCells* prompt : prompts) {
     const Number value = ratio(*prompt);
     if (value && *value > 0) {
       observations.push_back({prompt->workload, prompt->cluster, std::log(*value)});
@@ -187,16 +187,16 @@ std::optional<Estimate> EstimateOver(const std::vector<const Prompt*>& prompts, 
 }
 
 // Of a variant over prompts: TTFT speedup, hits and misses alike.
-[[nodiscard]] std::optional<Estimate> TtftEstimate(const std::vector<const Prompt*>& prompts,
+[[nodiscard]] std::optional<Estimate> TtftEstimate(const std::vector<const PromptCells*>& prompts,
                                                    const Variant& variant);
-[[nodiscard]] std::optional<Estimate> TotalEstimate(const std::vector<const Prompt*>& prompts,
+[[nodiscard]] std::optional<Estimate> TotalEstimate(const std::vector<const PromptCells*>& prompts,
                                                     const Variant& variant);
-[[nodiscard]] std::optional<Estimate> TotalEstimateAt(const std::vector<const Prompt*>& prompts,
-                                                      const Variant& variant, std::int64_t mark);
+[[nodiscard]] std::optional<Estimate> TotalEstimateAt(
+    const std::vector<const PromptCells*>& prompts, const Variant& variant, std::int64_t mark);
 // Recycled over baseline, as a control: of prefill, and of decoding per token.
-[[nodiscard]] std::optional<Estimate> PrefillEstimate(const std::vector<const Prompt*>& prompts,
-                                                      const Variant& variant);
-[[nodiscard]] std::optional<Estimate> DecodeEstimate(const std::vector<const Prompt*>& prompts,
+[[nodiscard]] std::optional<Estimate> PrefillEstimate(
+    const std::vector<const PromptCells*>& prompts, const Variant& variant);
+[[nodiscard]] std::optional<Estimate> DecodeEstimate(const std::vector<const PromptCells*>& prompts,
                                                      const Variant& variant);
 
 // All marks of new tokens that the scope's cells have.
@@ -208,8 +208,8 @@ std::optional<Estimate> EstimateOver(const std::vector<const Prompt*>& prompts, 
 // groups.
 [[nodiscard]] std::vector<Cohort> CohortsOf(const Scope& scope);
 // The last of these alone, and the control groups' prompts.
-[[nodiscard]] std::vector<const Prompt*> AllButControls(const Scope& scope);
-[[nodiscard]] std::vector<const Prompt*> Controls(const Scope& scope);
+[[nodiscard]] std::vector<const PromptCells*> AllButControls(const Scope& scope);
+[[nodiscard]] std::vector<const PromptCells*> Controls(const Scope& scope);
 
 // The variant that the paper describes, by embedding, whole, the nearest entry alone; else the
 // nearest to it that ran. Null where none ran.

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "kvr/base/error.h"
-#include "kvr/text/special_tokens.h"
 #include "kvr/base/utf8.h"
+#include "kvr/text/special_tokens.h"
 
 namespace kvr::text {
 

@@ -43,6 +43,12 @@ TEST(ScheduleTest, ARoundHasEachPlanOfEachPromptOnce) {
   EXPECT_EQ(CellsPerModel(config), 35);
 }
 
+TEST(ScheduleTest, CountsAreOf64Bits) {
+  Config config = ConfigOf(9000, 10000);
+  config.reuses.resize(12, config.reuses[0]);
+  EXPECT_EQ(CellsPerModel(config), std::int64_t{9000} * 10000 * (3 + 12));
+}
+
 TEST(ScheduleTest, APromptsPlansRunOneAfterAnother) {
   const std::vector<Step> steps = RoundOf(ConfigOf(7, 1), false, 0);
   for (std::size_t i = 0; i < steps.size(); ++i) {
@@ -77,10 +83,10 @@ TEST(ScheduleTest, EachPlanIsFirstAboutEquallyOften) {
 }
 
 TEST(ScheduleTest, TheBaselinesScheduleIsThatOfItsControlAndTheNullVariant) {
-  const std::vector<Plan> plans = PlansOf(ConfigOf(1, 1), true);
+  const std::vector<CellPlan> plans = PlansOf(ConfigOf(1, 1), true);
   ASSERT_EQ(plans.size(), 5u);
   for (std::size_t i = 0; i < plans.size(); ++i) EXPECT_EQ(plans[i].free, i < 3) << i;
-  for (const Plan& plan : PlansOf(ConfigOf(1, 1), false)) EXPECT_FALSE(plan.free);
+  for (const CellPlan& plan : PlansOf(ConfigOf(1, 1), false)) EXPECT_FALSE(plan.free);
 }
 
 TEST(ScheduleTest, LongPromptsComeInTurnFromEachGroupAndNotFromControls) {

@@ -154,13 +154,6 @@ TEST_F(SweepTest, IsLockedWhileItRunsAndNotAfter) {
   EXPECT_NO_THROW((void)RunFolder(folder()));
 }
 
-TEST_F(SweepTest, FoldersOfOneNameAreTwo) {
-  const fs::path base = root_.path() / "results" / "n";
-  EXPECT_EQ(MakeNewFolder(base, "time"), base / "time");
-  EXPECT_EQ(MakeNewFolder(base, "time"), base / "time-2");
-  EXPECT_EQ(MakeNewFolder(base, "time"), base / "time-3");
-}
-
 TEST_F(SweepTest, CellsWithoutARunAreNotContinued) {
   Sweep();
   const std::vector<std::string> lines = Lines();
@@ -294,16 +287,6 @@ TEST_F(SweepTest, ADamagedDescriptionIsCorruptAndNamed) {
     WriteAndRename(folder() / "run.json", std::string(text));
     EXPECT_EQ(Refusal([&] { Resume(); }).kind(), Error::Kind::kCorrupt) << text;
   }
-}
-
-TEST_F(SweepTest, CountsAreOf64Bits) {
-  Json prompts = Json::array();
-  for (int i = 0; i < 9000; ++i) prompts.push_back({{"id", std::to_string(i)}, {"text", "x"}});
-  config_["test_prompts"] = prompts;
-  config_["repetitions"] = 10000;
-  config_["match"] = {"whole", "token", "block"};
-  config_["codecs"] = {"fp32", "bf16", "fp16", "int8"};
-  EXPECT_EQ(CellsPerModel(Read()), std::int64_t{9000} * 10000 * (3 + 12));
 }
 
 TEST_F(SweepTest, NothingIsMeasuredBeforeTheFirstCell) {

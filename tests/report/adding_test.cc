@@ -8,7 +8,7 @@ namespace {
 
 Table SlowestTable(const std::vector<Scope>& scopes) {
   struct Row : ScopeRow {
-    const Prompt& prompt;
+    const PromptCells& prompt;
   };
   TableOf<Row> table("slowest", "Slowest baseline of each prompt", "In ms.");
   table.Left("prompt_id", "prompt", [](const Row& row) { return Text(row.prompt.id); })
@@ -16,7 +16,7 @@ Table SlowestTable(const std::vector<Scope>& scopes) {
         return Ms(Quantile(Collect(row.prompt.baseline, &Cell::ttft_ms), 1));
       });
   for (const Scope& scope : scopes) {
-    for (const Prompt& prompt : scope.prompts) table.Add({{scope}, prompt});
+    for (const PromptCells& prompt : scope.prompts) table.Add({{scope}, prompt});
   }
   return table.Finish();
 }

@@ -168,7 +168,8 @@ TEST_F(ReportTest, CandidatesArePartOfAWayOfReuse) {
   EXPECT_EQ(Row(report, "paper").at("recycled_s"), 0.051);
   EXPECT_NE(Render(TableNamed(report, "prompts"), "table").find("cand."), std::string::npos);
   cells.pop_back();
-  EXPECT_EQ(Render(TableNamed(ReportOf(cells), "prompts"), "table").find("cand."), std::string::npos);
+  EXPECT_EQ(Render(TableNamed(ReportOf(cells), "prompts"), "table").find("cand."),
+            std::string::npos);
 }
 
 TEST_F(ReportTest, ThePapersTableHasARowAPrompt) {

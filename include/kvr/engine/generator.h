@@ -1,8 +1,8 @@
 // Generator: prompts to tokens, by either arm, with what each phase cost.
 //
 // Both arms prefill by one schedule, from 0 or from the depth that was restored. Where the probe
-// found that rows do not depend on how they are cut into pieces, that is in long ones; elsewhere in
-// pieces cut at absolute block edges, so that a restart at an edge repeats the same arithmetic. One
+// found that rows do not depend on how they are cut into chunks, that is in long ones; elsewhere in
+// chunks cut at absolute block edges, so that a restart at an edge repeats the same arithmetic. One
 // KvBuffer serves all calls.
 //
 // Thread safety: none.
@@ -52,7 +52,7 @@ struct Request {
   int max_new_tokens = 64;
   Sampling sampling;
   bool stop_at_eos = true;
-  int free_piece_tokens = 0;  // baseline without the schedule: pieces of this length
+  int free_chunk_tokens = 0;  // baseline without the schedule: chunks of this length
   bool cold = false;          // drop the plan's files from the page cache before the restore
   bool keep_logits = false;   // Generation::logits, a row for each new token
   Tokens forced;              // teacher forcing: these are the new tokens, whatever is sampled
@@ -65,7 +65,7 @@ struct Timings {
   double embed_ms = 0;    // word pieces and sentence embedding
   double lookup_ms = 0;   // candidates, verification, chain walk
   double restore_ms = 0;  // read, check, copy into the buffer
-  double prefill_ms = 0;  // the remaining pieces, and picking the first token
+  double prefill_ms = 0;  // the remaining chunks, and picking the first token
   double ttft_ms = 0;
   double decode_ms = 0;  // the tokens after the first
   double total_ms = 0;   // ttft_ms + decode_ms
@@ -144,7 +144,7 @@ class Generator {
   [[nodiscard]] std::string Text(const Tokens& tokens) const;
 
   // Throws kInvalidInput for an empty prompt or one that, with max_new_tokens, passes the context;
-  // kInterrupted within a piece of prefill or a decoded token after the user asked to stop.
+  // kInterrupted within a chunk of prefill or a decoded token after the user asked to stop.
   Generation Generate(const Request& request);
 
   // Runs a few tokens through each network, so that what libtorch does once (code generation,
@@ -168,12 +168,12 @@ class Generator {
  private:
   void Reserve(std::size_t tokens);
   cache::KvBufferView BufferView();
-  // The schedule's piece: a block, ending at its edge; longer, and ending anywhere, only where the
+  // The schedule's chunk: a block, ending at its edge; longer, and ending anywhere, only where the
   // probe holds.
-  std::size_t PieceTokens();
-  // Prefills tokens[start..] in pieces; `free_piece` 0 keeps the schedule. Returns the last
+  std::size_t ChunkTokens();
+  // Prefills tokens[start..] in chunks; `free_chunk` 0 keeps the schedule. Returns the last
   // token's logits.
-  std::vector<float> Prefill(std::span<const Token> tokens, std::size_t start, int free_piece);
+  std::vector<float> Prefill(std::span<const Token> tokens, std::size_t start, int free_chunk);
   // The new tokens that are asked for, at most. Throws kInvalidInput as Generate does.
   [[nodiscard]] int CheckedLimit(const Request& request) const;
   // Looks up and restores what the recycled arm may; returns the depth.

@@ -1,4 +1,6 @@
 // A sweep's configuration: one JSON object, checked whole before anything is loaded.
+//
+// Thread safety: plain values; reading is a function of its arguments and files.
 #pragma once
 
 #include <cstdint>

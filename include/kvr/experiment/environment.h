@@ -1,4 +1,7 @@
 // What a run records of the machine and the program.
+//
+// Thread safety: callable from any thread once model::SetUpRuntime has returned. Errors: none; what
+// the system does not tell is null. Cost: a few small files of /proc.
 #pragma once
 
 #include <optional>

@@ -53,7 +53,7 @@ class Executor {
   // From here on the codec's cache stays as it is.
   virtual void Freeze(cache::Codec codec) = 0;
 
-  // The baseline's time to its first token: by the schedule, or in free pieces of so many tokens.
+  // The baseline's time to its first token: by the schedule, or in free chunks of so many tokens.
   [[nodiscard]] virtual double TtftMs(std::size_t prompt, int free_tokens) = 0;
 
   // Runs the step to its second token at most, unmeasured. `free_tokens`: of the baseline.

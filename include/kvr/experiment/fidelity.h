@@ -1,4 +1,6 @@
 // How far a recycled output is from its baseline: tokens, logits, distributions, text.
+//
+// Thread safety: as its generator; the measures are pure functions.
 #pragma once
 
 #include <optional>

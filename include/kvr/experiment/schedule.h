@@ -18,9 +18,9 @@
 namespace kvr::experiment {
 
 // What one cell runs, apart from prompt and repetition.
-struct Plan {
+struct CellPlan {
   engine::Arm arm = engine::Arm::kBaseline;
-  bool free = false;  // prefill in free pieces; the schedule's otherwise
+  bool free = false;  // prefill in free chunks; the schedule's otherwise
   bool control = false;
   bool goes_on = false;  // decodes a long prompt to the last mark
   engine::Reuse reuse;
@@ -28,12 +28,12 @@ struct Plan {
 
 struct Step {
   std::size_t prompt = 0;  // of config.test_prompts
-  Plan plan;
+  CellPlan plan;
 };
 
 // The one baseline, twice, the same work as a recycled arm that reuses nothing, and each reuse.
 // `free`: the baseline's schedule.
-[[nodiscard]] std::vector<Plan> PlansOf(const Config& config, bool free);
+[[nodiscard]] std::vector<CellPlan> PlansOf(const Config& config, bool free);
 
 // All cells of one repetition, in the order in which they run.
 [[nodiscard]] std::vector<Step> RoundOf(const Config& config, bool free, int round);
@@ -50,6 +50,6 @@ struct Step {
 [[nodiscard]] std::int64_t CellsPerModel(const Config& config);
 
 // The plan's part of a cell's identity.
-void Describe(const Plan& plan, record::Cell* cell);
+void Describe(const CellPlan& plan, record::Cell* cell);
 
 }  // namespace kvr::experiment

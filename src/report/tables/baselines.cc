@@ -16,19 +16,19 @@ struct Row : ScopeRow {
 template <typename CellsOf>
 Row MakeRow(const Scope& scope, const char* what, CellsOf cells_of) {
   Row row{{scope}, what};
-  for (const Prompt& prompt : scope.prompts) {
+  for (const PromptCells& prompt : scope.prompts) {
     const Cells& own = cells_of(prompt);
     row.prompts += own.empty() ? 0 : 1;
     row.cells.insert(row.cells.end(), own.begin(), own.end());
   }
   row.compared = Only(row.cells, IsCompared);
-  const std::vector<const Prompt*> all = Pointers(scope.prompts);
-  row.ttft = EstimateOver(all, [&](const Prompt& p) { return TtftSpeedup(p, cells_of(p)); });
-  row.total = EstimateOver(all, [&](const Prompt& p) {
+  const std::vector<const PromptCells*> all = Pointers(scope.prompts);
+  row.ttft = EstimateOver(all, [&](const PromptCells& p) { return TtftSpeedup(p, cells_of(p)); });
+  row.total = EstimateOver(all, [&](const PromptCells& p) {
     const std::optional<Totals> totals = TotalsOf(p.baseline, cells_of(p));
     return totals ? totals->speedup() : Number();
   });
-  row.slower = EstimateOver(all, [&](const Prompt& p) {
+  row.slower = EstimateOver(all, [&](const PromptCells& p) {
     return Quotient(MedianOf(cells_of(p), &Cell::ttft_ms), BaselineTtft(p));
   });
   return row;
@@ -60,12 +60,13 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
       .Difference("ttft_difference", "ttft", "TTFT", &Row::slower);
   for (const Scope& scope : scopes) {
     for (const Row& row :
-         {MakeRow(scope, "null variant",
-                  [](const Prompt& p) -> const Cells& { return RecycledBy(p, NullVariant()); }),
+         {MakeRow(
+              scope, "null variant",
+              [](const PromptCells& p) -> const Cells& { return RecycledBy(p, NullVariant()); }),
           MakeRow(scope, "second baseline",
-                  [](const Prompt& p) -> const Cells& { return p.second; }),
+                  [](const PromptCells& p) -> const Cells& { return p.second; }),
           MakeRow(scope, "first baseline",
-                  [](const Prompt& p) -> const Cells& { return p.baseline; })}) {
+                  [](const PromptCells& p) -> const Cells& { return p.baseline; })}) {
       if (!row.cells.empty()) table.Add(row);
     }
   }

@@ -13,7 +13,7 @@ struct Row : VariantRow {
 Row MakeRow(const Scope& scope, const Variant& variant) {
   Row row{{{scope}, variant}};
   Samples saved;
-  for (const Prompt& prompt : scope.prompts) {
+  for (const PromptCells& prompt : scope.prompts) {
     const Number best = BaselineTtft(prompt);
     for (const Cell* cell : Only(RecycledBy(prompt, variant), IsHit)) {
       ++row.hits;

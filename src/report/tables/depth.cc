@@ -21,13 +21,13 @@ std::size_t BucketOf(const Cell& cell) {
 }
 
 // Each prompt's cells in each bucket, by policy and codec.
-using CellsOfPrompts = std::map<const Prompt*, Cells>;
+using CellsOfPrompts = std::map<const PromptCells*, Cells>;
 using Groups =
     std::map<std::pair<std::string, CodecPlace>, std::array<CellsOfPrompts, kBuckets.size()>>;
 
 Groups GroupsOf(const Scope& scope) {
   Groups groups;
-  for (const Prompt& prompt : scope.prompts) {
+  for (const PromptCells& prompt : scope.prompts) {
     for (const auto& [variant, cells] : prompt.recycled) {
       if (variant == NullVariant()) continue;
       auto& buckets = groups[{variant.policy, scope.PlaceOf(variant.codec)}];
@@ -47,7 +47,7 @@ struct Row : VariantRow {
 Row MakeRow(const Scope& scope, const Variant& variant, const char* bucket,
             const CellsOfPrompts& cells_of) {
   Row row{{{scope}, variant}, bucket, std::ssize(cells_of), 0, {}, {}};
-  std::vector<const Prompt*> prompts;
+  std::vector<const PromptCells*> prompts;
   for (const auto& [prompt, cells] : cells_of) {
     prompts.push_back(prompt);
     row.cells += std::ssize(cells);
@@ -57,7 +57,7 @@ Row MakeRow(const Scope& scope, const Variant& variant, const char* bucket,
     }
   }
   row.speedup =
-      EstimateOver(prompts, [&](const Prompt& p) { return TtftSpeedup(p, cells_of.at(&p)); });
+      EstimateOver(prompts, [&](const PromptCells& p) { return TtftSpeedup(p, cells_of.at(&p)); });
   return row;
 }
 

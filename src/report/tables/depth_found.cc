@@ -18,7 +18,7 @@ Number RecordedDepth(const Cell& cell) {
 
 Row MakeRow(const Scope& scope, const Cohort& cohort, const Variant& variant) {
   Row row{{{scope}, variant}, cohort};
-  for (const Prompt* prompt : cohort.prompts) {
+  for (const PromptCells* prompt : cohort.prompts) {
     const Cells& cells = RecycledBy(*prompt, variant);
     const Number depth = MedianOf(cells, Depth);
     const Number prefix =

@@ -24,7 +24,7 @@ Table LimitsTable(const std::vector<Scope>& scopes) {
       .Right("prompts", [](const Row& row) { return Count(row.counts.prompts); });
   ForEachVariant(scopes, [&](const Scope& scope, const Variant& variant) {
     std::map<Reason, Counts> counts;
-    for (const Prompt& prompt : scope.prompts) {
+    for (const PromptCells& prompt : scope.prompts) {
       std::set<Reason> seen;
       for (const Cell* cell : RecycledBy(prompt, variant)) {
         const Reason reason{cell->outcome, cell->limited_by};

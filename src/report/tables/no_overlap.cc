@@ -35,11 +35,13 @@ Table ControlTable(const std::vector<Scope>& scopes) {
       .Right("overhead_share", "of TTFT",
              [](const Row& row) { return Percent(MedianOf(row.cells, OverheadShare)); });
   for (const Scope& scope : scopes) {
-    const std::vector<const Prompt*> prompts = Controls(scope);
+    const std::vector<const PromptCells*> prompts = Controls(scope);
     for (const Variant& variant : scope.NullAndVariants()) {
       const Cells cells = AllRecycledBy(prompts, variant);
       if (cells.empty()) continue;
-      const auto with_cells = [&](const Prompt* p) { return !RecycledBy(*p, variant).empty(); };
+      const auto with_cells = [&](const PromptCells* p) {
+        return !RecycledBy(*p, variant).empty();
+      };
       table.Add({{{scope}, variant},
                  std::count_if(prompts.begin(), prompts.end(), with_cells),
                  cells,

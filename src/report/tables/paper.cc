@@ -5,12 +5,12 @@ namespace kvr::report {
 namespace {
 
 struct Row : VariantRow {
-  const Prompt& prompt;
+  const PromptCells& prompt;
   const Cells& cells;
   std::optional<Totals> totals;
 };
 
-Row MakeRow(const Scope& scope, const Variant& variant, const Prompt& prompt) {
+Row MakeRow(const Scope& scope, const Variant& variant, const PromptCells& prompt) {
   const Cells& cells = RecycledBy(prompt, variant);
   Row row{{{scope}, variant}, prompt, cells, TotalsOf(prompt.baseline, cells)};
   const Number base = BaselineTtft(prompt), own = MedianOf(cells, &Cell::ttft_ms);
@@ -60,7 +60,7 @@ Table PaperTable(const std::vector<Scope>& scopes) {
   for (const Scope& scope : scopes) {
     const Variant* const variant = PapersVariant(scope);
     if (variant == nullptr) continue;
-    for (const Prompt& prompt : scope.prompts) {
+    for (const PromptCells& prompt : scope.prompts) {
       if (!RecycledBy(prompt, *variant).empty()) table.Add(MakeRow(scope, *variant, prompt));
     }
   }

@@ -24,7 +24,7 @@ void AddRows(const Scope& scope, const Cohort& cohort, TableOf<Row>* table) {
     if (!cells.empty()) table->Add({{{scope}, variant}, cohort, cells});
   };
   Cells baseline, other;
-  for (const Prompt* prompt : cohort.prompts) {
+  for (const PromptCells* prompt : cohort.prompts) {
     baseline.insert(baseline.end(), prompt->baseline.begin(), prompt->baseline.end());
     other.insert(other.end(), prompt->other_baseline.begin(), prompt->other_baseline.end());
   }

@@ -5,7 +5,7 @@ namespace kvr::report {
 namespace {
 
 struct Row : VariantRow {
-  const Prompt& prompt;
+  const PromptCells& prompt;
   const Cells& cells;
   std::optional<Totals> totals = TotalsOf(prompt.baseline, cells);
 };
@@ -64,7 +64,7 @@ Table PromptTable(const std::vector<Scope>& scopes) {
             [](const Row& row) { return AllExact(Only(row.cells, IsComparedAtFirst)); })
       .Left("limited_by", [](const Row& row) { return Text(row.cells.front()->limited_by); });
   for (const Scope& scope : scopes) {
-    for (const Prompt& prompt : scope.prompts) {
+    for (const PromptCells& prompt : scope.prompts) {
       for (const Variant& variant : scope.variants) {
         const Cells& cells = RecycledBy(prompt, variant);
         if (!cells.empty()) table.Add({{{scope}, variant}, prompt, cells});

@@ -7,13 +7,13 @@ namespace {
 struct Row : VariantRow {
   const Cohort& cohort;
   const Cells& cells;
-  std::vector<const Prompt*> prompts, hit;  // with cells of the variant; with hits
+  std::vector<const PromptCells*> prompts, hit;  // with cells of the variant; with hits
   std::optional<Estimate> ttft, total, ttft_of_hits;
 };
 
 Row MakeRow(const Scope& scope, const Cohort& cohort, const Variant& variant, const Cells& cells) {
   Row row{{{scope}, variant}, cohort, cells};
-  for (const Prompt* prompt : cohort.prompts) {
+  for (const PromptCells* prompt : cohort.prompts) {
     const Cells& own = RecycledBy(*prompt, variant);
     if (!own.empty()) row.prompts.push_back(prompt);
     if (CountIf(own, IsHit) > 0) row.hit.push_back(prompt);
