@@ -39,7 +39,7 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
         scripted = script(module)
         metadata = describe(source, module, scripted, reference, words, precision)
         check_ids(words, metadata)
-        # As KernelsFor in src/model/runtime.cc has it: whole vectors only.
+        # As KernelsFor in src/model/network.cc has it: whole vectors only.
         shape = metadata["shape"]
         whole = shape["head_dim"] % VECTOR == 0 and shape["width"] % VECTOR == 0
         say("comparing it with the reference")

@@ -5,10 +5,10 @@
 
 namespace kvr::cache {
 
-// Holds the mutex and the lock file: no other thread or process changes the store meanwhile.
 // Microseconds since 1970, by the system's clock.
 [[nodiscard]] std::int64_t NowUs();
 
+// Holds the mutex and the lock file: no other thread or process changes the store meanwhile.
 class Store::Writer {
  public:
   // Throws kResource when another process keeps the lock longer than `timeout_ms`, kInterrupted,

@@ -1,5 +1,7 @@
 #include "kvr/report/report.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <iostream>
 
 #include "commands.h"
@@ -21,7 +23,8 @@ void AddReport(CLI::App& app) {
   command->add_option("-f,--format", options->format, "Everything as " + AnyOf(report::Formats()));
   command->add_flag_callback(
       "--json", [options] { options->format = "json"; }, "Short for --format json");
-  command->add_option("--table", options->table, "One table alone, by its name");
+  command->add_option("--table", options->table,
+                      fmt::format("One table alone: {}", fmt::join(report::TableNames(), ", ")));
   command->add_flag("--all", options->all, "All tables in place of one screen");
   command->footer(
       "Examples:\n"

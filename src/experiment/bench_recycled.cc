@@ -80,7 +80,7 @@ std::vector<BenchRow> BenchRecycledTtft(BenchMeter& meter) {
   std::vector<BenchRow> rows;
   for (const int depth : {256, most}) {
     for (const int suffix : {1, 8, kLongestSuffix}) {
-      if (depth >= most + suffix) continue;
+      if (depth > most) continue;
       const std::vector<BenchRow> more = SuffixRows(meter, depth, suffix);
       rows.insert(rows.end(), more.begin(), more.end());
     }

@@ -122,7 +122,7 @@ class EngineExecutor : public Executor {
     DescribeSweep(step.prompt, request, generation, cell);
   }
 
-  void Unload() override {
+  void Unload() noexcept override {
     views_.clear();
     references_.clear();
     entry_names_.clear();

@@ -19,6 +19,10 @@ class Sweep {
  public:
   Sweep(const Config& config, const SweepOptions& options, Executor& executor)
       : config_(config), options_(options), executor_(executor), folder_(options.folder) {}
+  // Also when it is broken off: the caches are closed before the folder's lock is given back.
+  ~Sweep() { executor_.Unload(); }
+  Sweep(const Sweep&) = delete;
+  Sweep& operator=(const Sweep&) = delete;
 
   void Run() {
     Open();

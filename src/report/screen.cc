@@ -1,7 +1,10 @@
 // One screen of a report.
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 
 #include "formats/layout.h"
+#include "kvr/base/registry.h"
 #include "kvr/report/report.h"
 
 namespace kvr::report {
@@ -37,11 +40,13 @@ std::string RenderScreen(const Report& report) {
   AddLines(report.claims, "- ", 17, &out);
   if (!report.warnings.empty()) out += '\n';
   AddLines(report.warnings, "warning: ", 5, &out);
-  out +=
-      "\nmore: --table NAME for one table (paper: the paper's own), --all for all of them, "
-      "--format "
-      "markdown,\n  csv, latex or json; docs/statistics.md says how numbers and intervals are "
-      "made\n";
+  out += '\n';
+  AddLines(
+      {fmt::format("more: --table NAME for one table (paper: the paper's own), --all for all of "
+                   "them, --format {} for everything in that form; docs/statistics.md says how "
+                   "numbers and intervals are made",
+                   AnyOf(Formats()))},
+      "", 3, &out);
   return out;
 }
 

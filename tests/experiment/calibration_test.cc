@@ -12,11 +12,11 @@ Baseline CalibrateBy(const std::vector<std::size_t>& lengths, double free_over_b
                      std::map<std::size_t, int>* prompts = nullptr) {
   return Calibrate(
       lengths, 16,
-      [&](std::size_t prompt, int piece) {
+      [&](std::size_t prompt, int chunk) {
         if (prompts != nullptr) ++(*prompts)[prompt];
         const auto tokens = static_cast<double>(lengths[prompt]);
-        // Pieces of 32 are the best.
-        return piece == 0 ? tokens : tokens * free_over_block + std::abs(piece - 32);
+        // Chunks of 32 are the best.
+        return chunk == 0 ? tokens : tokens * free_over_block + std::abs(chunk - 32);
       },
       [](const std::string&) {});
 }
@@ -27,7 +27,7 @@ TEST(CalibrationTest, TheFasterOneByMoreThanTwoPercentIsTheBaseline) {
   EXPECT_FALSE(CalibrateBy({100, 200, 300}, 1.1).free);
 }
 
-TEST(CalibrationTest, TheBestLengthOfPieceIsTaken) {
+TEST(CalibrationTest, TheBestLengthOfChunkIsTaken) {
   const Baseline baseline = CalibrateBy({100, 200, 300}, 1);
   EXPECT_EQ(baseline.free_tokens, 32);
   EXPECT_EQ(baseline.block_ms.size(), 5u);
@@ -44,7 +44,7 @@ TEST(CalibrationTest, OrdinaryLengthsChoose) {
   EXPECT_EQ(baseline.block_ms, std::vector<double>(5, 900));
   EXPECT_FALSE(prompts.contains(1));
   for (const std::size_t prompt : {2u, 3u, 4u}) EXPECT_EQ(prompts[prompt], 10) << prompt;
-  EXPECT_EQ(prompts[0], 8);  // four lengths of piece, twice
+  EXPECT_EQ(prompts[0], 8);  // four lengths of chunk, twice
 }
 
 }  // namespace

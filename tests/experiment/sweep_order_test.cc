@@ -46,7 +46,10 @@ class FakeExecutor : public Executor {
         .model = "m", .precision = "fp32", .entry = "p", .codec = cache::ToString(codec)};
   }
   void Freeze(cache::Codec) override { Note("freeze"); }
-  double TtftMs(std::size_t, int free_tokens) override { return free_tokens == 0 ? 2 : 1; }
+  double TtftMs(std::size_t, int free_tokens) override {
+    Note("ttft");
+    return free_tokens == 0 ? 2 : 1;
+  }
   void WarmUp(const Step&, int) override { Note("warm up"); }
   void Run(const Step& step, int round, int free_tokens, record::Cell* cell) override {
     Note("run");
@@ -58,7 +61,7 @@ class FakeExecutor : public Executor {
     cell->new_tokens = 1;
   }
 
-  void Unload() override { Note("unload"); }
+  void Unload() noexcept override { calls.push_back("unload"); }
 
   std::string fingerprint = "f";
   std::vector<std::string> calls;
@@ -108,8 +111,8 @@ TEST_F(SweepOrderTest, TheCacheIsFilledAndFrozenBeforeAnythingIsMeasured) {
   Sweep();
   std::vector<std::string> order = fake_.calls;
   order.erase(std::unique(order.begin(), order.end()), order.end());
-  EXPECT_EQ(order, (std::vector<std::string>{"load m", "open fp32", "fill 0", "freeze", "warm up",
-                                             "run", "unload"}));
+  EXPECT_EQ(order, (std::vector<std::string>{"load m", "open fp32", "fill 0", "freeze", "ttft",
+                                             "warm up", "run", "unload"}));
   EXPECT_EQ(std::count(fake_.calls.begin(), fake_.calls.end(), "warm up"), 4);
 }
 
@@ -132,13 +135,14 @@ TEST_F(SweepOrderTest, ResumesWhereverItWasStopped) {
   Sweep();
   const std::vector<record::Cell> whole = Read().cells;
   const std::vector<std::pair<std::string, int>> stops = {
-      {"load", 1}, {"open", 1}, {"fill", 1}, {"freeze", 1}, {"warm up", 3},
-      {"run", 1},  {"run", 2},  {"run", 13}, {"run", 24}};
+      {"load", 1},    {"open", 1}, {"fill", 1}, {"freeze", 1}, {"ttft", 3},
+      {"warm up", 3}, {"run", 1},  {"run", 2},  {"run", 13},   {"run", 24}};
   for (const auto& [call, at] : stops) {
     fs::remove_all(folder());
     StopAt(call, at);
     EXPECT_THROW(Sweep(), Error);
     EXPECT_FALSE(Read().finished) << call;
+    EXPECT_EQ(fake_.calls.back(), "unload") << call;
     const std::size_t before = Read().cells.size();
     EXPECT_EQ(before, call == "run" ? static_cast<std::size_t>(at - 1) : 0u);
     fake_.on_call = nullptr;
@@ -183,7 +187,7 @@ TEST_F(SweepOrderTest, AFinishedRunIsNotLoadedAgain) {
   Sweep();
   fake_.calls.clear();
   Sweep(/*resume=*/true);
-  EXPECT_TRUE(fake_.calls.empty());
+  EXPECT_EQ(fake_.calls, std::vector<std::string>{"unload"});
 }
 
 TEST_F(SweepOrderTest, AnotherArchiveOrConfigIsRefused) {

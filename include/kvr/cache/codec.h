@@ -50,7 +50,7 @@ struct Codec {
   }
 };
 
-// All of them, in the order in which reports show them.
+// All of them, from exact to coarse: the order in which messages show them.
 extern const std::span<const Codec> kCodecs;
 
 [[nodiscard]] inline const char* ToString(const Codec& codec) { return codec.name; }

@@ -1,7 +1,9 @@
 // The index: what the cache's files hold, in one SQLite database. It is derived from the files and
 // rebuilt from them; only hit counts and access times live here alone.
 //
-// Rollback journal and synchronous=FULL. Thread safety: none; several processes may share one index.
+// Rollback journal and synchronous=FULL.
+//
+// Thread safety: none; several processes may share one index.
 // Every function throws kIo or kResource when SQLite fails, kCorrupt when the database is damaged.
 #pragma once
 

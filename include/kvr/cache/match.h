@@ -53,7 +53,7 @@ struct Match {
   }
 };
 
-// All of them, in the order in which reports and messages show them.
+// All of them, in the order in which messages show them.
 extern const std::span<const Match> kMatches;
 
 [[nodiscard]] inline const char* ToString(const Match& match) { return match.name; }

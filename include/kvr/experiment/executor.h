@@ -62,8 +62,9 @@ class Executor {
   // same seed, which is made when it is first needed.
   virtual void Run(const Step& step, int round, int free_tokens, record::Cell* cell) = 0;
 
-  // Lets go of the model and its caches, which may be removed then.
-  virtual void Unload() = 0;
+  // Lets go of the model and its caches, which may be removed then; does nothing where none is
+  // loaded. Does not throw.
+  virtual void Unload() noexcept = 0;
 };
 
 // The engine.

@@ -42,7 +42,7 @@ std::string NameOp() { return Best() == nullptr ? "" : Best()->name; }
 
 }  // namespace
 
-// The exporter declares the same operators (scripts/kvr_export/models.py).
+// The exporter declares the same operators (scripts/kvr_export/layers.py).
 TORCH_LIBRARY(kvr, library) {
   library.def("kernels() -> str", NameOp);
   library.def(

@@ -18,7 +18,9 @@ std::vector<std::string> FormatNames(std::span<const Format> registry) { return 
 const Format& FindFormat(std::string_view name, std::span<const Format> registry) {
   if (const Format* format = FindNamed(registry, name)) return *format;
   std::string names;
-  for (const Format& format : registry) names.append(names.empty() ? "" : ", ").append(format.name);
+  for (const std::string& one : FormatNames(registry)) {
+    names.append(names.empty() ? "" : ", ").append(one);
+  }
   throw InvalidInput("report format \"" + Shortened(name, 60) + "\", expected one of " + names);
 }
 
