@@ -44,7 +44,7 @@ std::optional<std::size_t> ParentOf(const Tokens& tokens,
 
 // Throws unless one archive allows what the config asks of it.
 model::ArchiveInfo CheckArchive(const Config& config, const ModelChoice& choice) {
-  const model::ArchiveInfo info = model::ReadArchiveInfo(choice.path, "language_model");
+  model::ArchiveInfo info = model::ReadArchiveInfo(choice.path, "language_model");
   if (!choice.precision.empty() && choice.precision != info.precision) {
     throw Incompatible(choice.path + " is of precision " + info.precision +
                        ", the config lists it as " + choice.precision);

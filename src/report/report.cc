@@ -55,6 +55,7 @@ Report BuildReport(std::span<const Run> runs, std::span<const MakeTable> tables)
 
 std::vector<std::string> TableNames() {
   std::vector<std::string> names;
+  names.reserve(kTables.size());
   for (const MakeTable make : kTables) names.push_back(make({}).name);
   return names;
 }

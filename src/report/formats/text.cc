@@ -53,6 +53,7 @@ std::string TextTable(const Table& table) {
     if (next > 0) out += '\n';
     const std::vector<std::size_t> shown = Fitting(widths, keys, next);
     std::vector<TextColumn> columns;
+    columns.reserve(shown.size());
     for (const std::size_t i : shown) columns.push_back({grid.lines[0][i], grid.right[i]});
     std::vector<std::vector<std::string>> rows;
     for (const auto& line : std::span(grid.lines).subspan(1)) {
