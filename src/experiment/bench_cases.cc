@@ -11,6 +11,7 @@
 #include "kvr/base/clock.h"
 #include "kvr/base/error.h"
 #include "kvr/base/interrupt.h"
+#include "kvr/base/registry.h"
 
 namespace kvr::experiment {
 
@@ -42,14 +43,12 @@ int Integer(const Json& value, int least, int most, const std::string& where) {
 }
 
 const Kind& FindKind(const Json& json, const std::string& where) {
-  std::string names;
   for (const Kind& kind : Kinds()) {
     if (json.is_object() && json.contains("what") && json["what"] == kind.name) return kind;
-    if (!names.empty()) names += ", ";
-    names += kind.name;
   }
   throw InvalidInput(fmt::format("{}: found {}, expected an object whose \"what\" is one of {}",
-                                 where, DumpLine(json).substr(0, 80), names));
+                                 where, DumpLine(json).substr(0, 80),
+                                 fmt::join(NamesOf(std::span<const Kind>(Kinds())), ", ")));
 }
 
 // Throws unless the object's keys are `kind`'s, all that it requires among them.

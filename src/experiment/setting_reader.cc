@@ -1,5 +1,6 @@
 #include "kvr/experiment/setting_reader.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -16,6 +17,11 @@ std::string Quoted(const Json& value) {
   std::string text = DumpLine(value);
   if (text.size() > 60) text = text.substr(0, 57) + "...";
   return text;
+}
+
+// What follows a refusal where `near` was probably meant; nothing where nothing is near.
+std::string Meant(const std::string& near) {
+  return near.empty() ? "" : "; did you mean \"" + near + "\"?";
 }
 
 }  // namespace
@@ -97,10 +103,8 @@ std::string SettingReader::OneOf(const std::string& key, const std::string& fall
 void SettingReader::CheckOneOf(const std::string& key, const std::string& value,
                                const std::vector<std::string>& allowed) const {
   if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
-  std::string list;
-  for (const std::string& word : allowed) list += (list.empty() ? "" : ", ") + word;
-  const std::string near = NearMiss(value, allowed);
-  Fail(key, value, "one of " + list + (near.empty() ? "" : "; did you mean \"" + near + "\"?"));
+  Fail(key, value,
+       fmt::format("one of {}{}", fmt::join(allowed, ", "), Meant(NearMiss(value, allowed))));
 }
 
 double SettingReader::Number(const std::string& key, double fallback, double low, double high) {
@@ -130,16 +134,8 @@ bool SettingReader::Bool(const std::string& key, bool fallback) {
 void SettingReader::Finish() const {
   for (const auto& [key, value] : object_.items()) {
     if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
-    const std::string near = NearMiss(key, known_);
-    std::string allowed;
-    for (const std::string& word : known_) {
-      if (!allowed.empty()) allowed += ", ";
-      allowed += word;
-    }
-    std::string message = where_;
-    message.append("/").append(key).append(": is no known setting");
-    if (!near.empty()) message.append("; did you mean \"").append(near).append("\"?");
-    throw InvalidInput(message.append(" (known are: ").append(allowed).append(")"));
+    throw InvalidInput(fmt::format("{}/{}: is no known setting{} (known are: {})", where_, key,
+                                   Meant(NearMiss(key, known_)), fmt::join(known_, ", ")));
   }
 }
 

@@ -10,7 +10,6 @@ namespace kvr::record {
 namespace {
 
 constexpr auto kArms = std::to_array<std::string_view>({"baseline", "recycled"});
-constexpr auto kSchedules = std::to_array<std::string_view>({"block", "free"});
 constexpr auto kOutcomes = std::to_array<std::string_view>({"hit", "miss", "off"});
 
 }  // namespace

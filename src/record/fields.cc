@@ -87,11 +87,8 @@ void Reader::Read(const Json& json, const char* key,
 
 void Reader::CheckOneOf(const char* key, const std::string& value, const OneOf& rule) const {
   if (std::find(rule.words.begin(), rule.words.end(), value) != rule.words.end()) return;
-  std::string list;
-  for (const std::string_view word : rule.words) {
-    list.append(list.empty() ? "" : ", ").append(word);
-  }
-  Fail(std::string("field \"") + key + "\" is \"" + value + "\", expected one of " + list);
+  Fail(fmt::format("field \"{}\" is \"{}\", expected one of {}", key, value,
+                   fmt::join(rule.words, ", ")));
 }
 
 void Reader::Expect(bool good, const Json& json, const char* key, const char* expected) const {

@@ -31,6 +31,8 @@ struct NoRule {};
 struct OneOf {
   std::span<const std::string_view> words;
 };
+// How a prompt is cut for prefill.
+inline constexpr auto kSchedules = std::to_array<std::string_view>({"block", "free"});
 struct NotNegative {};  // a time
 // Runs from before have none, or null where so said: the member keeps what it has.
 struct MayLack {
@@ -75,7 +77,6 @@ class Reader {
   [[noreturn]] void Fail(const std::string& what) const;
   // The version: from 1 to ours. Throws kIncompatible for a newer one.
   void Schema() const;
-  [[nodiscard]] const Json& object() const { return object_; }
 
  private:
   void Read(const Json& json, const char* key, bool& value) const;

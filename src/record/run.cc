@@ -9,12 +9,6 @@
 #include "kvr/base/file.h"
 
 namespace kvr::record {
-namespace {
-
-constexpr auto kSchedules = std::to_array<std::string_view>({"block", "free"});
-
-}  // namespace
-
 template <typename Fields, typename T>
 requires std::is_same_v<std::remove_const_t<T>, ModelInfo>
 void List(const Fields& field, T& model) {

@@ -1,11 +1,14 @@
 #include "kvr/report/report.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <optional>
 #include <set>
 
 #include "findings.h"
 #include "kvr/base/error.h"
 #include "kvr/base/json.h"
+#include "kvr/base/registry.h"
 #include "samples.h"
 #include "tables/tables.h"
 
@@ -39,7 +42,7 @@ void MarkConstants(const std::vector<Scope>& scopes, std::size_t runs, std::vect
 
 Report BuildReport(std::span<const Run> runs) { return BuildReport(runs, kTables); }
 
-Report BuildReport(std::span<const Run> runs, std::span<const MakeTable> tables) {
+Report BuildReport(std::span<const Run> runs, std::span<const TableKind> tables) {
   const std::vector<Scope> scopes = ScopesOf(runs);
   Report report;
   report.one_scope = scopes.size() < 2;
@@ -48,25 +51,24 @@ Report BuildReport(std::span<const Run> runs, std::span<const MakeTable> tables)
     DescribeScope(scope, report);
     Claim(scope, report);
   }
-  for (const MakeTable make : tables) report.tables.push_back(make(scopes));
+  for (const TableKind& kind : tables) {
+    report.tables.push_back(kind.make(scopes));
+    report.tables.back().name = kind.name;
+  }
   MarkConstants(scopes, runs.size(), &report.tables);
   return report;
 }
 
-std::vector<std::string> TableNames() {
-  std::vector<std::string> names;
-  names.reserve(kTables.size());
-  for (const MakeTable make : kTables) names.push_back(make({}).name);
-  return names;
-}
+std::vector<std::string> TableNames() { return NamesOf(std::span<const TableKind>(kTables)); }
 
 const Table& FindTable(const Report& report, std::string_view name) {
-  std::string names;
+  std::vector<std::string> names;
   for (const Table& table : report.tables) {
     if (table.name == name) return table;
-    names += (names.empty() ? "" : ", ") + table.name;
+    names.push_back(table.name);
   }
-  throw InvalidInput("no table \"" + Shortened(name, 60) + "\", expected one of " + names);
+  throw InvalidInput(fmt::format("no table \"{}\", expected one of {}", Shortened(name, 60),
+                                 fmt::join(names, ", ")));
 }
 
 }  // namespace kvr::report

@@ -10,7 +10,7 @@ Table SlowestTable(const std::vector<Scope>& scopes) {
   struct Row : ScopeRow {
     const PromptCells& prompt;
   };
-  TableOf<Row> table("slowest", "Slowest baseline of each prompt", "In ms.");
+  TableOf<Row> table("Slowest baseline of each prompt", "In ms.");
   table.Left("prompt_id", "prompt", [](const Row& row) { return Text(row.prompt.id); })
       .Right("slowest_ms", "slowest", [](const Row& row) {
         return Ms(Quantile(Collect(row.prompt.baseline, &Cell::ttft_ms), 1));
@@ -22,8 +22,8 @@ Table SlowestTable(const std::vector<Scope>& scopes) {
 }
 
 TEST_F(ReportTest, AddingOneTableIsOneFunctionAndOneLine) {
-  std::vector<MakeTable> tables(kTables.begin(), kTables.end());
-  tables.push_back(SlowestTable);
+  std::vector<TableKind> tables(kTables.begin(), kTables.end());
+  tables.push_back({"slowest", SlowestTable});
   const Run run = ReadRun(Write(Sample()));
   const Report report = BuildReport({&run, 1}, tables);
   EXPECT_EQ(report.tables.size(), kTables.size() + 1);

@@ -1,5 +1,7 @@
 #include "formats.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include "kvr/base/error.h"
 #include "kvr/base/json.h"
 #include "kvr/base/registry.h"
@@ -17,11 +19,8 @@ std::vector<std::string> FormatNames(std::span<const Format> registry) { return 
 
 const Format& FindFormat(std::string_view name, std::span<const Format> registry) {
   if (const Format* format = FindNamed(registry, name)) return *format;
-  std::string names;
-  for (const std::string& one : FormatNames(registry)) {
-    names.append(names.empty() ? "" : ", ").append(one);
-  }
-  throw InvalidInput("report format \"" + Shortened(name, 60) + "\", expected one of " + names);
+  throw InvalidInput(fmt::format("report format \"{}\", expected one of {}", Shortened(name, 60),
+                                 fmt::join(FormatNames(registry), ", ")));
 }
 
 }  // namespace kvr::report

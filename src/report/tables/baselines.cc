@@ -38,7 +38,7 @@ Row MakeRow(const Scope& scope, const char* what, CellsOf cells_of) {
 
 Table BaselineTable(const std::vector<Scope>& scopes) {
   TableOf<Row> table(
-      "baselines", "Control: the same work twice",
+      "Control: the same work twice",
       "null variant: the baseline's work sent through the recycled arm; second baseline: the "
       "baseline once more; first baseline: itself, for its exactness. All in every repetition, on "
       "all prompts. Exactness and logits: against "

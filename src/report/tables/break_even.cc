@@ -31,7 +31,7 @@ Row MakeRow(const Scope& scope, const Variant& variant) {
 
 Table BreakEvenTable(const std::vector<Scope>& scopes) {
   TableOf<Row> table(
-      "break_even", "When filling has paid for itself",
+      "When filling has paid for itself",
       "saved: mean over hits of the prompt's median baseline TTFT less the cell's TTFT. "
       "break-even: total save time over that, and the same per entry. None where hits save "
       "nothing. The entries' prefill is not counted: it answered them.");

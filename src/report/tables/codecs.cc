@@ -42,7 +42,7 @@ Value FirstDivergence(const Row& row) {
 
 Table CodecTable(const std::vector<Scope>& scopes) {
   TableOf<Row> table(
-      "codecs", "Cache codecs",
+      "Cache codecs",
       "Recycled cells of all policies and match rules by the codec of their cache. bytes/token: in "
       "a block's file, keys and values of all layers with their scales. fill: saving all entries, "
       "without the prefill, in ms. restore: median over hits, in ms: read, check, decode. What "

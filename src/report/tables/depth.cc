@@ -65,7 +65,7 @@ Row MakeRow(const Scope& scope, const Variant& variant, const char* bucket,
 
 Table DepthTable(const std::vector<Scope>& scopes) {
   TableOf<Row> table(
-      "depth", "Speedup against depth",
+      "Speedup against depth",
       "Recycled cells of all match rules and numbers of candidates by tokens restored. speedup: "
       "geometric mean over prompts of the baseline's median TTFT over the median TTFT of the "
       "prompt's cells of that depth, with its 95 % interval as in workloads; least and greatest: "

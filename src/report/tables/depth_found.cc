@@ -44,7 +44,7 @@ Value PrefixMean(const Row& row) {
 
 Table FoundTable(const std::vector<Scope>& scopes) {
   TableOf<Row> table(
-      "depth_found", "Depth found by embedding, against the depth that was there",
+      "Depth found by embedding, against the depth that was there",
       "Mean depth in tokens over prompts of which both depths are known. by prefix: what the "
       "prefix policy found under the same match rule. there: the longest token prefix stored, "
       "whatever the match rule, as the cells recorded it; else what the prefix policy found. "

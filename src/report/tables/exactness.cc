@@ -20,7 +20,7 @@ Value Probe(const Row& row) {
 
 Table ExactnessTable(const std::vector<Scope>& scopes) {
   TableOf<Row> table(
-      "exactness", "Exactness of hits by match rule",
+      "Exactness of hits by match rule",
       "exact: hits out of the hits that were compared with the baseline to their last token, and "
       "of those compared at the first token only; logit diff 0 and same tokens: of both. claimed: "
       "hits that the run called exact beforehand. claims broken: cells, "

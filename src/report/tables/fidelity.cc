@@ -11,7 +11,7 @@ Table FidelityTable(const std::vector<Scope>& scopes) {
     Cells at_first = Only(cells, IsComparedAtFirst);
   };
   TableOf<Row> table(
-      "fidelity", "Fidelity by workload",
+      "Fidelity by workload",
       "Recycled cells, hits and misses, against the baseline that ran before their prompt's "
       "cells. to the end, at first: cells compared to their last token, and at the first token "
       "only; exact: all logits and tokens compared equal bit for bit. max abs diff: the greatest "

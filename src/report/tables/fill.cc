@@ -9,7 +9,7 @@ Table FillTable(const std::vector<Scope>& scopes) {
     std::string codec;
     FillSum sum;
   };
-  TableOf<Row> table("fill", "What filling the cache cost",
+  TableOf<Row> table("What filling the cache cost",
                      "Sums over entries. ms/token: saving only, without the prefill. bytes: "
                      "written to disk; below tokens times KV bytes where entries share blocks.");
   table.Left("codec", [](const Row& row) { return Text(row.codec); })

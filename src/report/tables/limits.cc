@@ -15,7 +15,7 @@ Table LimitsTable(const std::vector<Scope>& scopes) {
     const Reason& reason;
     Counts counts;
   };
-  TableOf<Row> table("limits", "Misses and limits",
+  TableOf<Row> table("Misses and limits",
                      "Recycled cells by outcome and by the reason why the depth was not larger.");
   table.HowReused()
       .Left("outcome", [](const Row& row) { return Text(row.reason.first); })

@@ -10,7 +10,7 @@ Table ControlTable(const std::vector<Scope>& scopes) {
     std::optional<Estimate> prefill, decode;
   };
   TableOf<Row> table(
-      "no_overlap", "Control: prompts without any overlap",
+      "Control: prompts without any overlap",
       "Workloads that the configuration names as control groups and that had no hit: recycling "
       "has nothing to give there and must take nothing but embedding and lookup. prefill, "
       "decode/tok: the recycled time over the baseline's, less 1, by the estimator of the "

@@ -31,7 +31,7 @@ Value SavedPercent(const Row& row) {
 
 Table PaperTable(const std::vector<Scope>& scopes) {
   TableOf<Row> table(
-      "paper", "The paper's table: each prompt",
+      "The paper's table: each prompt",
       "Policy embedding, match whole, the nearest entry alone; where that did not run, the nearest "
       "to it that did (policy, match and cand. say which). baseline s, recycled s: seconds until "
       "so many new tokens were there, the last that all decoded cells of both arms have; for 1, "

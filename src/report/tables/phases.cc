@@ -40,7 +40,7 @@ void AddRows(const Scope& scope, const Cohort& cohort, TableOf<Row>* table) {
 
 Table PhaseTable(const std::vector<Scope>& scopes) {
   TableOf<Row> table(
-      "phases", "Where the time goes",
+      "Where the time goes",
       "Median and 95th percentile over cells (type 7; below 21 cells it lies between the two "
       "largest), in ms. Rows \"baseline block\" and \"baseline free\" are the baselines with the "
       "block schedule and with the best chunking, policy off is the null variant. decode/tok: "

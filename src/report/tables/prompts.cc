@@ -20,7 +20,7 @@ Value AllExact(const Cells& compared) {
 
 Table PromptTable(const std::vector<Scope>& scopes) {
   TableOf<Row> table(
-      "prompts", "Each prompt",
+      "Each prompt",
       "Times in ms, medians over repetitions; TTFT of the recycled arm includes embedding, "
       "lookup and restore. base TTFT: the run's one baseline; which: its schedule, chosen before "
       "the run (runs of schema 1: block). Totals: time until so many new tokens were there, the "

@@ -27,8 +27,7 @@ template <typename Row>
 class TableOf {
  public:
   // Begins with the columns run, model and precision.
-  TableOf(std::string name, std::string title, std::string note) {
-    table_.name = std::move(name);
+  TableOf(std::string title, std::string note) {
     table_.title = std::move(title);
     table_.note = std::move(note);
     Left("run", [](const Row& row) { return Text(row.scope.run->label); });

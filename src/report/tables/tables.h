@@ -11,34 +11,38 @@
 
 namespace kvr::report {
 
-#define KVR_REPORT_TABLES(TABLE) \
-  TABLE(PaperTable)              \
-  TABLE(PromptTable)             \
-  TABLE(SpeedTable)              \
-  TABLE(MarkTable)               \
-  TABLE(PhaseTable)              \
-  TABLE(FidelityTable)           \
-  TABLE(ControlTable)            \
-  TABLE(BaselineTable)           \
-  TABLE(ExactnessTable)          \
-  TABLE(FoundTable)              \
-  TABLE(DepthTable)              \
-  TABLE(FillTable)               \
-  TABLE(BreakEvenTable)          \
-  TABLE(CodecTable)              \
-  TABLE(LimitsTable)
+#define KVR_REPORT_TABLES(TABLE)    \
+  TABLE(paper, PaperTable)          \
+  TABLE(prompts, PromptTable)       \
+  TABLE(workloads, SpeedTable)      \
+  TABLE(totals, MarkTable)          \
+  TABLE(phases, PhaseTable)         \
+  TABLE(fidelity, FidelityTable)    \
+  TABLE(no_overlap, ControlTable)   \
+  TABLE(baselines, BaselineTable)   \
+  TABLE(exactness, ExactnessTable)  \
+  TABLE(depth_found, FoundTable)    \
+  TABLE(depth, DepthTable)          \
+  TABLE(fill, FillTable)            \
+  TABLE(break_even, BreakEvenTable) \
+  TABLE(codecs, CodecTable)         \
+  TABLE(limits, LimitsTable)
 
-#define KVR_DECLARE_TABLE(function) Table function(const std::vector<Scope>& scopes);
+#define KVR_DECLARE_TABLE(name, function) Table function(const std::vector<Scope>& scopes);
 KVR_REPORT_TABLES(KVR_DECLARE_TABLE)
 #undef KVR_DECLARE_TABLE
 
-using MakeTable = Table (*)(const std::vector<Scope>& scopes);
+// What a table is called, in JSON and on the command line, and how it is computed.
+struct TableKind {
+  const char* name;
+  Table (*make)(const std::vector<Scope>& scopes);
+};
 
-#define KVR_LIST_TABLE(function) function,
-inline constexpr auto kTables = std::to_array<MakeTable>({KVR_REPORT_TABLES(KVR_LIST_TABLE)});
+#define KVR_LIST_TABLE(name, function) TableKind{#name, function},
+inline constexpr auto kTables = std::to_array<TableKind>({KVR_REPORT_TABLES(KVR_LIST_TABLE)});
 #undef KVR_LIST_TABLE
 
 // A report of these tables.
-[[nodiscard]] Report BuildReport(std::span<const Run> runs, std::span<const MakeTable> tables);
+[[nodiscard]] Report BuildReport(std::span<const Run> runs, std::span<const TableKind> tables);
 
 }  // namespace kvr::report

@@ -10,7 +10,7 @@ Table MarkTable(const std::vector<Scope>& scopes) {
     std::optional<Estimate> total;
   };
   TableOf<Row> table(
-      "totals", "Total speed-up by number of new tokens",
+      "Total speed-up by number of new tokens",
       "What is gained before the first token is shared by all that follow. total: "
       "geometric mean over prompts of the baseline's median time to that many new tokens "
       "over the recycled one, with its 95 % interval as in workloads; prompts with three "

@@ -37,7 +37,7 @@ Value ReusedShare(const Row& row) {
 
 Table SpeedTable(const std::vector<Scope>& scopes) {
   TableOf<Row> table(
-      "workloads", "Speed by workload",
+      "Speed by workload",
       "speedup: geometric mean over prompts, hits and misses alike, of the baseline's median TTFT "
       "over the recycled median TTFT; low and high: its 95 % t interval on log ratios; prompts "
       "that share a cached parent are one cluster, groups are strata (none for fewer than three "
