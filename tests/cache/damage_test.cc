@@ -18,8 +18,7 @@ TEST_F(StoreTest, AFlippedByteIsNeverRestored) {
     const Tokens prompt = Range(1, 13);
     Put(store, Range(1, 12));
     const Plan plan = PlanFor(store, prompt);
-    const std::string hex = Hex(plan.blocks[1].hash);
-    const fs::path path = StoreFolder() / "blocks" / hex.substr(0, 2) / (hex + ".safetensors");
+    const fs::path path = BlockPath(plan.blocks[1].hash);
     const std::string good = Contents(path);
     for (std::size_t at = 0; at < good.size(); ++at) {
       for (const char flip : {'\x01', '\x29', '\x80'}) {
@@ -53,8 +52,7 @@ TEST_F(StoreTest, ATruncatedOrExtendedBlockIsNeverRestored) {
     const Tokens prompt = Range(1, 13);
     Put(store, Range(1, 12));
     const Plan plan = PlanFor(store, prompt);
-    const std::string hex = Hex(plan.blocks[0].hash);
-    const fs::path path = StoreFolder() / "blocks" / hex.substr(0, 2) / (hex + ".safetensors");
+    const fs::path path = BlockPath(plan.blocks[0].hash);
     const std::string good = Contents(path);
     for (std::size_t length = 0; length <= good.size() + 1; ++length) {
       Overwrite(path, length > good.size() ? good + "x" : good.substr(0, length));
@@ -70,13 +68,9 @@ TEST_F(StoreTest, ABlockUnderAnotherNameOrOfAnotherKeyIsNeverRestored) {
   const Tokens prompt = Range(1, 13);
   Put(store, Range(1, 12));
   const Plan plan = PlanFor(store, prompt);
-  const auto path_of = [](const fs::path& folder, const Digest& hash) {
-    const std::string hex = Hex(hash);
-    return folder / "blocks" / hex.substr(0, 2) / (hex + ".safetensors");
-  };
-  const fs::path first = path_of(StoreFolder(), plan.blocks[0].hash);
+  const fs::path first = BlockPath(plan.blocks[0].hash);
   const std::string good = Contents(first);
-  Overwrite(first, Contents(path_of(StoreFolder(), plan.blocks[1].hash)));
+  Overwrite(first, Contents(BlockPath(plan.blocks[1].hash)));
   EXPECT_EQ(RestoreAndCompare(store, plan, prompt).corrupt, 1U);
 
   // Equal parent and tokens, and so an equal name, can be made for another key by hand only.
@@ -105,8 +99,7 @@ TEST_F(StoreTest, AMissingBlockShortensTheHit) {
   const Tokens prompt = Range(1, 13);
   Put(store, Range(1, 12));
   const Plan plan = PlanFor(store, prompt);
-  const std::string hex = Hex(plan.blocks[2].hash);
-  fs::remove(StoreFolder() / "blocks" / hex.substr(0, 2) / (hex + ".safetensors"));
+  fs::remove(BlockPath(plan.blocks[2].hash));
   const RestoreResult result = RestoreAndCompare(store, plan, prompt, 3);
   EXPECT_EQ(result.tokens, 8U);
   EXPECT_EQ(result.missing, 1U);
@@ -211,10 +204,7 @@ TEST_F(StoreTest, VerifyNamesEachProblemAndSetsDamageAside) {
   Put(store, Range(11, 18));
   const Digest doomed = Put(store, Range(21, 22)).entry;
   EXPECT_EQ(ProblemsOf(store), "");
-  const fs::path block = [&] {
-    const std::string hex = Hex(Chain(key_.Hash(), Range(1, 8), 4)[1].hash);
-    return StoreFolder() / "blocks" / hex.substr(0, 2) / (hex + ".safetensors");
-  }();
+  const fs::path block = BlockPath(Chain(key_.Hash(), Range(1, 8), 4)[1].hash);
   std::string bad = Contents(block);
   bad.back() ^= 1;
   Overwrite(block, bad);

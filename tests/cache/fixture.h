@@ -120,6 +120,11 @@ class CacheTest : public testing::Test {
 
   const fs::path& dir() const { return dir_; }
   fs::path StoreFolder() const { return dir_ / Hex(key_.Hash()); }
+  // As docs/cache_format.md says.
+  fs::path BlockPath(const Digest& hash) const {
+    const std::string hex = Hex(hash);
+    return StoreFolder() / "blocks" / hex.substr(0, 2) / (hex + ".safetensors");
+  }
 
   static NewEntry EntryOf(const Tokens& tokens) {
     NewEntry entry;
