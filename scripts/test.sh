@@ -47,24 +47,25 @@ check_prompts() {
 
 # The unit tests of build/PRESET, as a few processes for each layer and not one for each test: under
 # a sanitizer libtorch takes a second to start, and the report's simulated runs take minutes.
-# Threads that wait don't spin, being more than cores.
-unit_tests() {
-  local folder=build/$1 shards=4 program shard
+# Threads that wait don't spin, being more than cores. Runs in a shell of its own: what it exports
+# is for these processes alone, and googletest refuses to list tests with half of it.
+unit_tests() (
+  folder=build/$1 shards=4
   ctest --test-dir "$folder" --output-on-failure --no-tests=error -R '^make_tiny_models$' || return 1
   export OMP_WAIT_POLICY=passive KVR_SIMULATIONS=40 GTEST_TOTAL_SHARDS=$shards GTEST_BRIEF=1
   for program in "$folder"/tests/kvr_*_tests; do
     for ((shard = 0; shard < shards; ++shard)); do echo "$program" "$shard"; done
   done | xargs -P "$(jobs_at_once)" -L 1 bash -c \
     'GTEST_SHARD_INDEX=$1 "$0" >"$0-$1.log" 2>&1; status=$?; cat "$0-$1.log"; exit "$status"'
-}
+)
 
-check_sanitizers() {
+check_sanitizers() (
   # libtorch isn't instrumented: what crosses into it can't be checked for container overflow.
   export ASAN_OPTIONS=detect_container_overflow=0:strict_string_checks=1
   export UBSAN_OPTIONS=print_stacktrace=1
   find "build/$SANITIZER_PRESET" -name '*.gcda' -delete 2>/dev/null || true
   setup_build "$SANITIZER_PRESET" && unit_tests "$SANITIZER_PRESET"
-}
+)
 
 check_coverage() {
   gcovr --root . --filter src/ --object-directory "build/$SANITIZER_PRESET" \
