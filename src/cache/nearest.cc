@@ -93,6 +93,7 @@ Plan View::LongestVerified(std::span<const Candidate> candidates, const Query& q
   Plan plan = MakePlan(best_agreement.node, best_allowed.depth, best_allowed.limited_by, query);
   if (plan.depth > 0) plan.entry = entries_[best->entry]->id;
   plan.similarity = best->similarity;
+  plan.compared = static_cast<std::uint32_t>(candidates.size());
   return plan;
 }
 

@@ -29,6 +29,7 @@ BlockOutcome ReadBlock(const Files& files, const Plan& plan, std::size_t at,
   UniqueFd fd;
   try {
     fd = OpenOwnFile(path);
+    outcome.opened = true;
     outcome.resident_fraction = ResidentFraction(fd.get(), path);
     const BlockHeader header = files.format().ReadHeader(fd.get(), path, block.hash);
     const Digest& parent = at == 0 ? files.key_hash() : plan.blocks[at - 1].hash;
@@ -109,6 +110,8 @@ RestoreResult ResultOf(const Plan& plan, const std::vector<BlockOutcome>& outcom
   bool residency_known = true;
   for (std::size_t at = outcomes.size(); at-- > 0;) {  // the first bad one has the last word
     const BlockOutcome& outcome = outcomes[at];
+    result.blocks += outcome.state == State::kRestored ? 1 : 0;
+    result.files += outcome.opened ? 1 : 0;
     result.bytes += outcome.bytes;
     residency_known &= outcome.bytes == 0 || outcome.resident_fraction.has_value();
     resident_bytes += outcome.resident_fraction.value_or(0) * static_cast<double>(outcome.bytes);

@@ -22,6 +22,7 @@ struct BlockOutcome {
   } state = State::kNotTried;
   std::string why;          // of kCorrupt, if it is the file that is, and of kUnreadable
   std::uint64_t inode = 0;  // of the file that was found to be kCorrupt
+  bool opened = false;
   std::uint64_t bytes = 0;
   std::optional<double> resident_fraction;
 };

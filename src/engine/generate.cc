@@ -79,13 +79,14 @@ std::size_t Generator::Recycle(const Request& request, Generation& generation) {
   generation.timings.lookup_ms = watch.LapMs();
   generation.limited_by = plan.limited_by;
   generation.entry = plan.entry;
+  generation.work.compared_entries = plan.compared;
   return plan.depth == 0 ? 0 : Restore(plan, request, generation);
 }
 
 std::size_t Generator::Restore(const cache::Plan& plan, const Request& request,
                                Generation& generation) {
   cache::Store& store = *this->store(request.reuse.codec);
-  if (request.cold) store.DropFromPageCache(plan);
+  if (request.reuse.cold) store.DropFromPageCache(plan);
 
   Stopwatch watch;
   const cache::RestoreResult restored =
@@ -99,6 +100,8 @@ std::size_t Generator::Restore(const cache::Plan& plan, const Request& request,
   generation.timings.restore_ms = watch.LapMs();
   generation.limited_by = restored.limited_by;
   generation.restored_bytes = restored.bytes;
+  generation.work.restored_blocks = restored.blocks;
+  generation.work.opened_files = restored.files;
   generation.resident_fraction = restored.resident_fraction;
   if (restored.tokens == 0) return 0;
   generation.outcome = Outcome::kHit;
@@ -136,7 +139,8 @@ Generation Generator::Generate(const Request& request) {
   Timings& timings = generation.timings;
   generation.token_ms.reserve(static_cast<std::size_t>(limit));
   Stopwatch watch;
-  std::vector<float> logits = Prefill(request.tokens, start, request.free_chunk_tokens);
+  std::vector<float> logits =
+      Prefill(request.tokens, start, request.free_chunk_tokens, &generation.work);
   Token token = fresh.Keep(logits);
   timings.prefill_ms = watch.ElapsedMs();
   timings.ttft_ms = timings.embed_ms + timings.lookup_ms + timings.restore_ms + timings.prefill_ms;
@@ -153,6 +157,7 @@ Generation Generator::Generate(const Request& request) {
     ThrowIfInterrupted();
     Stopwatch step;
     logits = model_.Decode(token, static_cast<int>(past++), buffer_);
+    ++generation.work.forward_passes;
     token = fresh.Keep(logits);
     timings.decode_ms += step.ElapsedMs();
     generation.token_ms.push_back(timings.ttft_ms + timings.decode_ms);

@@ -113,7 +113,7 @@ std::size_t Generator::ChunkTokens() {
 }
 
 std::vector<float> Generator::Prefill(std::span<const Token> tokens, std::size_t start,
-                                      int free_chunk) {
+                                      int free_chunk, Work* work) {
   const auto block = static_cast<std::size_t>(model_.block_tokens());
   const std::size_t chunk = free_chunk > 0 ? static_cast<std::size_t>(free_chunk) : ChunkTokens();
   std::vector<float> logits;
@@ -123,6 +123,10 @@ std::vector<float> Generator::Prefill(std::span<const Token> tokens, std::size_t
     const std::size_t most = free_chunk == 0 && chunk == block ? block - start % block : chunk;
     const std::size_t end = std::min(start + most, tokens.size());
     logits = model_.Prefill(tokens.subspan(start, end - start), static_cast<int>(start), buffer_);
+    if (work != nullptr) {
+      work->prefilled_tokens += static_cast<std::int64_t>(end - start);
+      ++work->forward_passes;
+    }
     start = end;
   }
   return logits;

@@ -17,9 +17,10 @@ namespace kvr::experiment {
 namespace {
 
 // What makes the matrix of ways of reuse, where they are not listed.
-constexpr std::array kAxes = {"policies", "match", "codecs", "candidates"};
+constexpr std::array kAxes = {"policies", "match", "codecs", "candidates", "page_cache"};
+const std::vector<std::string> kPageCache = {"warm", "cold"};
 
-// One way of reuse; `reader` is asked for its four settings, which are lists in the matrix.
+// One way of reuse; `reader` is asked for its settings, which are lists in the matrix.
 engine::Reuse ReadReuse(SettingReader& reader) {
   engine::Reuse reuse;
   reuse.policy =
@@ -27,6 +28,7 @@ engine::Reuse ReadReuse(SettingReader& reader) {
   reuse.match = cache::MatchFromString(reader.OneOf("match", "token", cache::MatchNames()));
   reuse.codec = cache::CodecFromString(reader.OneOf("codec", "fp32", cache::CodecNames()));
   reuse.candidates = static_cast<int>(reader.Integer("candidates", 5, 1, 1000));
+  reuse.cold = reader.OneOf("page_cache", "warm", kPageCache) == "cold";
   if (!reuse.policy.by_similarity && reader.Find("candidates") != nullptr) {
     reader.Fail("candidates", reuse.candidates, "it with policy embedding only");
   }
@@ -37,47 +39,66 @@ engine::Reuse ReadReuse(SettingReader& reader) {
 // What tells a way of reuse from another.
 auto Identity(const engine::Reuse& reuse) {
   return std::tuple(reuse.policy, reuse.match, reuse.codec,
-                    reuse.policy.by_similarity ? reuse.candidates : 0);
+                    reuse.policy.by_similarity ? reuse.candidates : 0, reuse.cold);
 }
 
-// "reuses" as a list, or else the matrix of "policies", "match", "codecs" and "candidates"; fills
-// in the codecs too.
-void ReadReuses(SettingReader& reader, const std::string& where, Config* config) {
-  if (const Json* list = reader.Find("reuses")) {
-    for (const char* key : kAxes) {
-      if (const Json* other = reader.Find(key)) {
-        reader.Fail(key, *other, "it inside \"reuses\", which lists each way of reuse");
-      }
+// "reuses" as a list.
+std::vector<engine::Reuse> ListedReuses(SettingReader& reader, const std::string& where,
+                                        const Json& list) {
+  for (const char* key : kAxes) {
+    if (const Json* other = reader.Find(key)) {
+      reader.Fail(key, *other, "it inside \"reuses\", which lists each way of reuse");
     }
-    if (!list->is_array() || list->empty()) {
-      reader.Fail("reuses", *list, "a list of objects, not empty");
-    }
-    for (std::size_t i = 0; i < list->size(); ++i) {
-      SettingReader item((*list)[i], where + "/reuses/" + std::to_string(i));
-      config->reuses.push_back(ReadReuse(item));
-    }
-  } else {
-    const std::vector<std::string> policies = reader.Strings("policies", {"embedding"});
-    const std::vector<std::string> matches = reader.Strings("match", {"token"});
-    const std::vector<std::string> codecs = reader.Strings("codecs", {"fp32"});
-    const std::vector<int> candidates = reader.Integers("candidates", 5, 1, 1000);
-    for (const std::string& policy : policies) {
-      reader.CheckOneOf("policies", policy, engine::FindingPolicyNames());
-      for (const int count :
-           engine::PolicyFromString(policy).by_similarity ? candidates : std::vector<int>{5}) {
-        for (const std::string& match : matches) {
-          reader.CheckOneOf("match", match, cache::MatchNames());
-          for (const std::string& codec : codecs) {
-            reader.CheckOneOf("codecs", codec, cache::CodecNames());
-            config->reuses.push_back({.policy = engine::PolicyFromString(policy),
-                                      .match = cache::MatchFromString(match),
-                                      .candidates = count,
-                                      .codec = cache::CodecFromString(codec)});
+  }
+  if (!list.is_array() || list.empty()) {
+    reader.Fail("reuses", list, "a list of objects, not empty");
+  }
+  std::vector<engine::Reuse> reuses;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    SettingReader item(list[i], where + "/reuses/" + std::to_string(i));
+    reuses.push_back(ReadReuse(item));
+  }
+  return reuses;
+}
+
+// The matrix of kAxes.
+std::vector<engine::Reuse> ReuseMatrix(SettingReader& reader) {
+  const auto words = [&](const char* key, const char* fallback,
+                         const std::vector<std::string>& allowed) {
+    const std::vector<std::string> values = reader.Strings(key, {fallback});
+    for (const std::string& value : values) reader.CheckOneOf(key, value, allowed);
+    return values;
+  };
+  const std::vector<std::string> policies =
+      words("policies", "embedding", engine::FindingPolicyNames());
+  const std::vector<std::string> matches = words("match", "token", cache::MatchNames());
+  const std::vector<std::string> codecs = words("codecs", "fp32", cache::CodecNames());
+  const std::vector<std::string> page_cache = words("page_cache", "warm", kPageCache);
+  const std::vector<int> candidates = reader.Integers("candidates", 5, 1, 1000);
+  std::vector<engine::Reuse> reuses;
+  for (const std::string& policy : policies) {
+    const bool by_similarity = engine::PolicyFromString(policy).by_similarity;
+    for (const int count : by_similarity ? candidates : std::vector<int>{5}) {
+      for (const std::string& match : matches) {
+        for (const std::string& codec : codecs) {
+          for (const std::string& state : page_cache) {
+            reuses.push_back({.policy = engine::PolicyFromString(policy),
+                              .match = cache::MatchFromString(match),
+                              .candidates = count,
+                              .codec = cache::CodecFromString(codec),
+                              .cold = state == "cold"});
           }
         }
       }
     }
   }
+  return reuses;
+}
+
+// "reuses" as a list, or else the matrix; fills in the codecs too.
+void ReadReuses(SettingReader& reader, const std::string& where, Config* config) {
+  const Json* const list = reader.Find("reuses");
+  config->reuses = list != nullptr ? ListedReuses(reader, where, *list) : ReuseMatrix(reader);
   const auto min_similarity = static_cast<float>(reader.Number("min_similarity", 0, -1, 1));
   const auto min_depth = static_cast<std::uint32_t>(reader.Integer("min_depth", 1, 1, 1 << 20));
   for (std::size_t i = 0; i < config->reuses.size(); ++i) {
@@ -158,7 +179,6 @@ void ReadCells(SettingReader& reader, Config* config) {
   config->stop_at_eos = reader.Bool("stop_at_eos", true);
   config->chat = reader.OneOf("template", "raw", {"raw", "chat"}) == "chat";
   config->truncate_left = reader.OneOf("truncate", "refuse", {"refuse", "left"}) == "left";
-  config->cold = reader.OneOf("page_cache", "warm", {"warm", "cold"}) == "cold";
 }
 
 void ReadMachine(SettingReader& reader, Config* config) {

@@ -110,6 +110,7 @@ class EngineExecutor : public Executor {
     cell->wall_ms = load.wall_ms;
     cell->other_cpu_ms = load.other_cpu_ms;
     cell->steal_ms = load.steal_ms;
+    cell->peak_memory_bytes = load.peak_memory_bytes;
     // Free chunks round as the schedule does only where the probe holds; elsewhere they promise
     // nothing and are not compared.
     if (step.plan.free && !generator_->probe().exact) {
@@ -169,7 +170,6 @@ class EngineExecutor : public Executor {
     request.sampling.seed += static_cast<std::uint64_t>(round);
     request.stop_at_eos = config_.stop_at_eos;
     request.free_chunk_tokens = plan.free ? free_tokens : 0;
-    request.cold = config_.cold;
     request.keep_logits = true;
     return request;
   }

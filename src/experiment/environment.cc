@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cinttypes>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 
@@ -44,6 +46,28 @@ Json DescribeModel(engine::Generator& generator) {
           {"block_tokens", generator.language_model().block_tokens()}};
 }
 
+namespace {
+
+// The kernel's record of the most that was resident, set back to what is (proc(5), clear_refs).
+void ForgetPeakMemory() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
+std::optional<std::int64_t> PeakMemoryBytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    std::int64_t kib = 0;
+    if (std::sscanf(line.c_str(), "VmHWM: %" SCNd64 " kB", &kib) == 1) return kib * 1024;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+LoadMeter::LoadMeter() {
+  ForgetPeakMemory();
+  begin_ = Now();
+  watch_ = Stopwatch();
+}
+
 LoadMeter::Counters LoadMeter::Now() {
   // "cpu" and ticks since the start: user, nice, system, idle, iowait, irq, softirq, steal.
   std::ifstream stat("/proc/stat");
@@ -68,6 +92,7 @@ LoadMeter::Counters LoadMeter::Now() {
 LoadMeter::Load LoadMeter::Measure() const {
   Load load{.wall_ms = watch_.ElapsedMs()};
   const Counters end = Now();
+  load.peak_memory_bytes = PeakMemoryBytes();
   if (begin_.known && end.known) {
     load.other_cpu_ms = std::max(0.0, end.busy_ms - begin_.busy_ms - (end.own_ms - begin_.own_ms));
     load.steal_ms = std::max(0.0, end.steal_ms - begin_.steal_ms);

@@ -118,7 +118,7 @@ record::Fidelity MeasureFidelity(engine::Generator& generator, const engine::Req
     engine::Request forced = request;
     forced.forced = expected;
     forced.keep_logits = true;
-    forced.cold = false;
+    forced.reuse.cold = false;
     forced.on_token = nullptr;
     CompareRows(expected_logits, generator.Generate(forced).logits, &fidelity);
   } else {

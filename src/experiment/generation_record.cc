@@ -14,6 +14,12 @@ void Describe(const engine::Generator& generator, const engine::Request& request
   if (generation.resident_fraction) {
     cell->page_cache = *generation.resident_fraction > 0.5 ? "warm" : "cold";
   }
+  const engine::Work& work = generation.work;
+  cell->work = {.prefilled_tokens = work.prefilled_tokens,
+                .forward_passes = work.forward_passes,
+                .restored_blocks = work.restored_blocks,
+                .compared_entries = work.compared_entries,
+                .opened_files = work.opened_files};
   const engine::Timings& timings = generation.timings;
   if (request.arm == engine::Arm::kRecycled && request.reuse.policy != engine::Policy::kOff) {
     if (request.reuse.policy.by_similarity) cell->embed_ms = timings.embed_ms;

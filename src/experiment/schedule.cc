@@ -102,6 +102,7 @@ void Describe(const CellPlan& plan, record::Cell* cell) {
   if (cell->policy == "off") return;
   cell->match = cache::ToString(plan.reuse.match);
   cell->codec = cache::ToString(plan.reuse.codec);
+  cell->asked_page_cache = plan.reuse.cold ? "cold" : "warm";
   if (plan.reuse.policy.by_similarity) cell->candidates = plan.reuse.candidates;
 }
 

@@ -10,9 +10,23 @@ namespace kvr::record {
 namespace {
 
 constexpr auto kArms = std::to_array<std::string_view>({"baseline", "recycled"});
+constexpr auto kPageCache = std::to_array<std::string_view>({"warm", "cold"});
 constexpr auto kOutcomes = std::to_array<std::string_view>({"hit", "miss", "off"});
 
 }  // namespace
+
+template <typename Fields, typename T>
+requires std::is_same_v<std::remove_const_t<T>, Work>
+void List(const Fields& field, T& work) {
+  field("prefilled_tokens", work.prefilled_tokens, "of the prompt: computed, not restored");
+  field("forward_passes", work.forward_passes,
+        "of the language model: a chunk of prefill or a decoded token each");
+  field("restored_blocks", work.restored_blocks, "read from the cache, a tail included");
+  field("compared_entries", work.compared_entries,
+        "candidates compared with the prompt token by token; 0 under policy `prefix`, which walks "
+        "hashes");
+  field("opened_files", work.opened_files, "of the cache, to restore from");
+}
 
 template <typename Fields, typename T>
 requires std::is_same_v<std::remove_const_t<T>, Fidelity>
@@ -61,14 +75,25 @@ void ListIdentity(const Fields& field, T& cell) {
         "of the cache: `fp32`, `bf16`, `fp16`, `int8`; null with policy `off`, and in runs from "
         "before there were others than `fp32`");
   field("candidates", cell.candidates,
-        "entries that policy `embedding` looked at; null with others (2). Policy, match, codec and "
-        "candidates tell ways of reuse apart");
+        "entries that policy `embedding` looked at; null with others (2)");
+  field("asked_page_cache", cell.asked_page_cache,
+        "`cold`: the files were dropped from the page cache before the restore, else `warm`; null "
+        "with policy `off`, and in runs from before (2). Policy, match, codec, candidates and this "
+        "tell ways of reuse apart",
+        OneOf{kPageCache});
   field("seed", cell.seed,
         "of the repetition's sampling: the config's and the repetition; null when greedy (2)");
   field("cached_parent", cell.cached_parent,
         "the cached prompt that shares the longest token prefix with this one, the first of "
         "several; null where none shares a token, or under a chat template none more than its "
         "opening (2)");
+  field("session", cell.session,
+        "the conversation or trace session that the prompt is a turn of; null where there is none. "
+        "Prompts of one session, or else of one cached parent, are not independent (2)");
+  field("turn", cell.turn, "its place there, from 1 (2)");
+  field("history_tokens", cell.history_tokens,
+        "the prompt's first tokens that an earlier turn, or a document that it is about, has; null "
+        "where the workload says nothing of it (2)");
 }
 
 // What became of it.
@@ -99,6 +124,11 @@ void ListOutcome(const Fields& field, T& cell) {
         "their names and sizes stay in memory; of files that the user neither owns nor may write, "
         "Linux calls all pages resident); null on a miss, and where the system can't tell");
   field("restored_bytes", cell.restored_bytes, "bytes read; null for baselines");
+  field("work", cell.work,
+        "what was done, equal on every machine: an object, below; null in runs from before (2)");
+  field("peak_memory_bytes", cell.peak_memory_bytes,
+        "the most memory that the process had meanwhile (`VmHWM`); null where the system can't "
+        "tell (2)");
 }
 
 template <typename Fields, typename T>
@@ -160,7 +190,8 @@ std::string Identity(const Cell& cell) {
          std::to_string(cell.repetition) + "\n" + cell.arm + "\n" + cell.schedule + "\n" +
          (cell.control ? "control" : "") + "\n" + cell.policy + "\n" + cell.match.value_or("") +
          "\n" + cell.codec.value_or("") + "\n" +
-         (cell.candidates ? std::to_string(*cell.candidates) : "");
+         (cell.candidates ? std::to_string(*cell.candidates) : "") + "\n" +
+         cell.asked_page_cache.value_or("");
 }
 
 Json ToJson(const Fidelity& fidelity) {
@@ -196,6 +227,7 @@ Cell CellFromJson(const Json& json, const std::string& where) {
 }
 
 std::string DocumentCell() { return DocumentOf<Cell>("| `schema` | integer | 2 |\n"); }
+std::string DocumentWork() { return DocumentOf<Work>(); }
 std::string DocumentFidelity() { return DocumentOf<Fidelity>(); }
 
 }  // namespace kvr::record

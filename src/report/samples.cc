@@ -50,11 +50,11 @@ void SortScope(Scope* scope) {
               return std::tuple(a.id.size(), a.id, a.workload) <
                      std::tuple(b.id.size(), b.id, b.workload);
             });
-  std::sort(scope->variants.begin(), scope->variants.end(),
-            [&](const Variant& a, const Variant& b) {
-              return std::tuple(a.policy, b.match, scope->PlaceOf(a.codec), a.candidates) <
-                     std::tuple(b.policy, a.match, scope->PlaceOf(b.codec), b.candidates);
-            });
+  std::sort(
+      scope->variants.begin(), scope->variants.end(), [&](const Variant& a, const Variant& b) {
+        return std::tuple(a.policy, b.match, scope->PlaceOf(a.codec), a.candidates, b.page_cache) <
+               std::tuple(b.policy, a.match, scope->PlaceOf(b.codec), b.candidates, a.page_cache);
+      });
 }
 
 // A group that shares a token with the cache after all is no control.
@@ -74,7 +74,9 @@ PromptCells PromptOf(const Cell& cell, const Run& run) {
   PromptCells prompt;
   prompt.workload = cell.workload;
   prompt.id = cell.prompt_id;
-  prompt.cluster = cell.cached_parent ? "parent " + *cell.cached_parent : "own " + cell.prompt_id;
+  prompt.cluster = cell.session         ? "session " + *cell.session
+                   : cell.cached_parent ? "parent " + *cell.cached_parent
+                                        : "own " + cell.prompt_id;
   prompt.tokens = cell.prompt_tokens;
   prompt.control_group = std::find(run.control_groups.begin(), run.control_groups.end(),
                                    cell.workload) != run.control_groups.end();
@@ -86,7 +88,8 @@ void AddCell(const Cell& cell, Scope* scope, PromptCells* prompt) {
     scope->has_null = true;
     prompt->recycled[NullVariant()].push_back(&cell);
   } else if (cell.recycled()) {
-    const Variant variant{cell.policy, cell.match, CodecOf(cell), cell.candidates};
+    const Variant variant{cell.policy, cell.match, CodecOf(cell), cell.candidates,
+                          cell.asked_page_cache.value_or("warm")};
     if (std::find(scope->variants.begin(), scope->variants.end(), variant) ==
         scope->variants.end()) {
       scope->variants.push_back(variant);
@@ -109,11 +112,12 @@ std::string Variant::Title() const {
   if (candidates) {
     title += ", " + std::to_string(*candidates) + (*candidates == 1 ? " candidate" : " candidates");
   }
+  if (page_cache != "warm") title += ", " + page_cache;
   return title;
 }
 
 const Variant& NullVariant() {
-  static const Variant null{"off", std::nullopt, "fp32", std::nullopt};
+  static const Variant null{"off", std::nullopt, "fp32", std::nullopt, "warm"};
   return null;
 }
 
@@ -317,7 +321,7 @@ std::vector<const PromptCells*> Controls(const Scope& scope) {
 const Variant* PapersVariant(const Scope& scope) {
   const auto distance = [&](const Variant& v) {
     return std::tuple(v.policy != "embedding", v.match != "whole", scope.PlaceOf(v.codec),
-                      v.candidates.value_or(5));
+                      v.candidates.value_or(5), v.page_cache != "warm");
   };
   const auto nearest = std::min_element(
       scope.variants.begin(), scope.variants.end(),

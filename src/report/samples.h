@@ -38,6 +38,7 @@ struct Variant {
   std::optional<std::string> match;
   std::string codec;
   std::optional<std::int64_t> candidates;
+  std::string page_cache;  // "cold", or "warm": also where the run does not say
   auto operator<=>(const Variant&) const = default;
   // "embedding/whole, 1 candidate"
   [[nodiscard]] std::string Title() const;

@@ -119,6 +119,27 @@ TEST_P(GeneratorTest, ALossyHitClaimsNothingAndDriftsALittle) {
   }
 }
 
+// What either arm did, by arithmetic from the prompt and the depth alone.
+TEST_P(GeneratorTest, WorkIsCountedAndAddsUp) {
+  const std::string text = RandomText(60, 9), prompt = text + " and so on";
+  generator_->Save(text);
+  const auto tokens = static_cast<std::int64_t>(generator_->tokenizer().Encode(prompt).size());
+  const Generation baseline = Baseline(prompt);
+  const auto decoded = static_cast<std::int64_t>(baseline.tokens.size()) - 1;
+  EXPECT_EQ(baseline.work.prefilled_tokens, tokens);
+  EXPECT_GE(baseline.work.forward_passes, 1 + decoded);
+  EXPECT_EQ(baseline.work.restored_blocks + baseline.work.opened_files, 0);
+  for (const Policy& policy : {Policy::kPrefix, Policy::kEmbedding}) {
+    const Generation recycled = Recycled(prompt, policy, cache::Match::kToken);
+    const Work& work = recycled.work;
+    EXPECT_EQ(work.prefilled_tokens, tokens - recycled.reuse_depth);
+    EXPECT_LE(work.forward_passes, baseline.work.forward_passes);
+    EXPECT_EQ(work.restored_blocks, (recycled.reuse_depth + kBlock - 1) / kBlock);
+    EXPECT_EQ(work.opened_files, work.restored_blocks);
+    EXPECT_EQ(work.compared_entries, policy.by_similarity ? 1 : 0);
+  }
+}
+
 TEST_P(GeneratorTest, WholeRefusesWhatTokenReuses) {
   generator_->Save("The harbour master writes every ship into a book.");
   const std::string other = "The harbour master writes poems";

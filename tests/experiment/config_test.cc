@@ -49,6 +49,19 @@ TEST_F(ConfigTest, ListsMakeAMatrix) {
   EXPECT_EQ(config.name, "c");
 }
 
+TEST_F(ConfigTest, ThePageCacheIsOneMoreAxisAndWarmWithoutIt) {
+  EXPECT_FALSE(Read().reuses[0].cold);
+  config_["page_cache"] = {"warm", "cold"};
+  const Config config = Read();
+  ASSERT_EQ(config.reuses.size(), 2u);
+  EXPECT_FALSE(config.reuses[0].cold);
+  EXPECT_TRUE(config.reuses[1].cold);
+  EXPECT_NE(Refusal({"page_cache=hot"}).find("/page_cache"), std::string::npos);
+  config_.erase("page_cache");
+  config_["reuses"] = {{{"policy", "prefix"}}, {{"policy", "prefix"}, {"page_cache", "cold"}}};
+  EXPECT_TRUE(Read().reuses.at(1).cold);
+}
+
 TEST_F(ConfigTest, CodecsAreOneMoreAxisAndFp32WithoutThem) {
   EXPECT_EQ(Read().codecs, std::vector<cache::Codec>{cache::Codec::kFp32});
   EXPECT_EQ(Read().reuses[0].codec, cache::Codec::kFp32);

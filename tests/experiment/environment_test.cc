@@ -26,5 +26,18 @@ TEST(LoadMeterTest, CountsWhatOthersComputeAndNotWhatWeDo) {
   EXPECT_TRUE(load.steal_ms.has_value());
 }
 
+TEST(LoadMeterTest, ThePeakIsThatOfItsOwnTime) {
+  constexpr std::size_t kMany = std::size_t{256} << 20, kFew = std::size_t{16} << 20;
+  const auto touch = [](std::size_t bytes) {
+    const LoadMeter meter;
+    std::vector<char> memory(bytes, 1);
+    EXPECT_EQ(memory.back(), 1);
+    return meter.Measure().peak_memory_bytes;
+  };
+  const auto many = touch(kMany), few = touch(kFew);
+  if (!many || !few) GTEST_SKIP() << "the system does not tell";
+  EXPECT_GE(*many, *few + std::int64_t{kMany} / 2);
+}
+
 }  // namespace
 }  // namespace kvr::experiment

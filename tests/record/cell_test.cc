@@ -32,6 +32,12 @@ Cell FullCell() {
   cell.wall_ms = 50;
   cell.other_cpu_ms = 3;
   cell.steal_ms = 0;
+  cell.asked_page_cache = "cold";
+  cell.session = "c1";
+  cell.turn = 2;
+  cell.history_tokens = 8;
+  cell.work = {9, 1, 0, 1, 0};
+  cell.peak_memory_bytes = 1 << 20;
   return cell;
 }
 
@@ -45,6 +51,14 @@ TEST(CellsTest, WhatSchema2AddsSurvivesWritingAndReading) {
   EXPECT_EQ(read.seed, cell.seed);
   EXPECT_EQ(read.totals_ms, cell.totals_ms);
   EXPECT_FALSE(read.is_null());
+  EXPECT_EQ(read.work, cell.work);
+}
+
+TEST(CellsTest, WarmAndColdAreDifferentCells) {
+  Cell cell = FullCell();
+  const std::string cold = Identity(cell);
+  cell.asked_page_cache = "warm";
+  EXPECT_NE(Identity(cell), cold);
 }
 
 TEST(CellsTest, AFolderOfRunsIsAnsweredWithItsLastOne) {

@@ -52,6 +52,8 @@ struct RestoreResult {
   std::uint32_t corrupt = 0;     // blocks that failed a check
   std::uint32_t missing = 0;     // blocks whose file is gone
   std::uint32_t unreadable = 0;  // blocks whose file is there and can't be read
+  std::uint32_t blocks = 0;      // read, a tail included
+  std::uint32_t files = 0;       // opened for it
   std::uint64_t bytes = 0;       // payload read, as the codec stores it
   // Of the blocks' pages, in the page cache before (ResidentFraction). Absent when unknown.
   std::optional<double> resident_fraction;

@@ -34,6 +34,7 @@ struct Plan {
   std::optional<Digest> entry;  // whose tokens are reused; nothing on a miss
   std::uint32_t depth = 0;      // tokens to reuse, at most the prompt's less one; 0 is a miss
   LimitedBy limited_by = LimitedBy::kNoCandidate;
+  std::uint32_t compared = 0;  // entries compared with the prompt token by token
   float similarity = 0;  // embedding policy: of the entry, or on a miss of the candidate that gave
                          // the reason
   std::vector<PlannedBlock> blocks;

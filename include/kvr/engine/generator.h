@@ -41,6 +41,7 @@ struct Reuse {
   float min_similarity = 0;  // by similarity: a smaller cosine is no candidate
   std::uint32_t min_depth = 1;
   cache::Codec codec = cache::Codec::kFp32;  // of the store to restore from
+  bool cold = false;  // drop the plan's files from the page cache before the restore
 };
 
 struct Request {
@@ -53,7 +54,6 @@ struct Request {
   Sampling sampling;
   bool stop_at_eos = true;
   int free_chunk_tokens = 0;  // baseline without the schedule: chunks of this length
-  bool cold = false;          // drop the plan's files from the page cache before the restore
   bool keep_logits = false;   // Generation::logits, a row for each new token
   Tokens forced;              // teacher forcing: these are the new tokens, whatever is sampled
   std::function<void(Token)> on_token;  // called for each new token, outside the clock
@@ -71,6 +71,15 @@ struct Timings {
   double total_ms = 0;   // ttft_ms + decode_ms
 };
 
+// What a generation did, in numbers that are the same on every machine and at every load.
+struct Work {
+  std::int64_t prefilled_tokens = 0;  // of the prompt, computed and not restored
+  std::int64_t forward_passes = 0;    // of the language model: chunks of prefill, tokens decoded
+  std::int64_t restored_blocks = 0;   // tails are blocks too
+  std::int64_t compared_entries = 0;  // candidates, token by token
+  std::int64_t opened_files = 0;
+};
+
 enum class Outcome { kHit, kMiss, kOff };
 [[nodiscard]] const char* ToString(Outcome outcome);
 
@@ -86,6 +95,7 @@ struct Generation {
   std::optional<float> similarity;
   std::optional<Digest> entry;
   std::uint64_t restored_bytes = 0;
+  Work work;
   // Of these, in the page cache before; absent when nothing was read or the system can't tell.
   std::optional<double> resident_fraction;
   std::vector<std::vector<float>> logits;
@@ -171,9 +181,10 @@ class Generator {
   // The schedule's chunk: a block, ending at its edge; longer, and ending anywhere, only where the
   // probe holds.
   std::size_t ChunkTokens();
-  // Prefills tokens[start..] in chunks; `free_chunk` 0 keeps the schedule. Returns the last
-  // token's logits.
-  std::vector<float> Prefill(std::span<const Token> tokens, std::size_t start, int free_chunk);
+  // Prefills tokens[start..] in chunks, counted in `work` where it is given; `free_chunk` 0 keeps
+  // the schedule. Returns the last token's logits.
+  std::vector<float> Prefill(std::span<const Token> tokens, std::size_t start, int free_chunk,
+                             Work* work = nullptr);
   // The new tokens that are asked for, at most. Throws kInvalidInput as Generate does.
   [[nodiscard]] int CheckedLimit(const Request& request) const;
   // Looks up and restores what the recycled arm may; returns the depth.

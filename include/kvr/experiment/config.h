@@ -38,8 +38,8 @@ struct Config {
   std::vector<TestPrompt> test_prompts;
   std::vector<std::string> control_groups;
   std::vector<cache::Codec> codecs;  // a store each, filled once each
-  // "reuses", or the matrix of "policies", "match", "codecs" and "candidates". The first is the
-  // one that long prompts are decoded to the end by.
+  // "reuses", or the matrix of "policies", "match", "codecs", "candidates" and "page_cache". The
+  // first is the one that long prompts are decoded to the end by.
   std::vector<engine::Reuse> reuses;
   int repetitions = 3;
   int warmups = 2;
@@ -50,7 +50,6 @@ struct Config {
   bool stop_at_eos = true;
   bool chat = false;           // "template": "chat" instead of "raw"
   bool truncate_left = false;  // "truncate": "left" instead of "refuse"
-  bool cold = false;           // "page_cache": "cold" instead of "warm"
   int block_tokens = kDefaultBlockTokens;
   int threads = 0;
   std::string device = "cpu";

@@ -4,6 +4,7 @@
 // the system does not tell is null. Cost: a few small files of /proc.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 
 #include "kvr/base/clock.h"
@@ -22,14 +23,16 @@ namespace kvr::experiment {
 // What else the machine did while something was measured. Starts when built.
 class LoadMeter {
  public:
-  LoadMeter() : begin_(Now()) {}
+  // Forgets the process's peak of memory until now.
+  LoadMeter();
 
   // Milliseconds; nothing where the system can't tell. All CPUs together. The system counts in
   // ticks of some 10 ms, so a short time's are coarse.
   struct Load {
     double wall_ms = 0;
-    std::optional<double> other_cpu_ms;  // that other processes computed
-    std::optional<double> steal_ms;      // that the hypervisor gave to other machines
+    std::optional<double> other_cpu_ms;             // that other processes computed
+    std::optional<double> steal_ms;                 // that the hypervisor gave to other machines
+    std::optional<std::int64_t> peak_memory_bytes;  // resident, of this process
   };
   [[nodiscard]] Load Measure() const;
 

@@ -31,6 +31,16 @@ struct Fidelity {
       semantic;  // "measured", or why not: "random weights", "empty replies", ...
 };
 
+// What a cell did, in numbers that are the same on every machine and at every load.
+struct Work {
+  std::int64_t prefilled_tokens = 0;
+  std::int64_t forward_passes = 0;
+  std::int64_t restored_blocks = 0;
+  std::int64_t compared_entries = 0;
+  std::int64_t opened_files = 0;
+  bool operator==(const Work&) const = default;
+};
+
 // One line of cells.jsonl. Times are milliseconds. Empty optionals are null in the file.
 struct Cell {
   std::string model, precision, workload, prompt_id;
@@ -41,10 +51,17 @@ struct Cell {
   std::string policy;                // "off", "embedding", "prefix"
   std::optional<std::string> match;  // "whole", "token", "block"
   std::optional<std::string> codec;  // of the store: "fp32" (also where it is absent), "int8", ...
-  std::optional<std::int64_t> candidates;  // entries that policy embedding looks at
-  std::optional<std::uint64_t> seed;       // of this repetition's sampling; none: greedy
+  std::optional<std::int64_t> candidates;       // entries that policy embedding looks at
+  std::optional<std::string> asked_page_cache;  // "warm", "cold": what the way of reuse asks for
+  std::optional<std::uint64_t> seed;            // of this repetition's sampling; none: greedy
   // The cached prompt that shares most tokens with this one; prompts of one parent are a cluster.
   std::optional<std::string> cached_parent;
+  // The conversation or trace session that the prompt belongs to, which is its cluster instead; and
+  // its place there, from 1.
+  std::optional<std::string> session;
+  std::optional<std::int64_t> turn;
+  // The prompt's first tokens, which the turn before left: what there was to be reused.
+  std::optional<std::int64_t> history_tokens;
   std::string outcome;  // "hit", "miss", "off"
   std::optional<std::string> limited_by;
   bool exact_claimed = false;
@@ -54,12 +71,14 @@ struct Cell {
   std::optional<double> similarity;  // of the prompt and the used entry, or the nearest on a miss
   std::optional<std::string> entry, page_cache;
   std::optional<std::int64_t> restored_bytes;
+  std::optional<Work> work;
   std::optional<double> embed_ms, lookup_ms, restore_ms;
   double prefill_ms = 0;
   double ttft_ms = 0;
   std::optional<double> decode_ms, total_ms;
   // Time from the start until so many new tokens were there, at each mark of the config reached.
   std::optional<std::map<std::int64_t, double>> totals_ms;
+  std::optional<std::int64_t> peak_memory_bytes;  // resident, of the whole process
   // The whole cell; what all other processes computed meanwhile; what the hypervisor took.
   std::optional<double> wall_ms, other_cpu_ms, steal_ms;
   std::int64_t new_tokens = 0;
@@ -90,8 +109,10 @@ struct Cell {
 // missing, of the wrong type or impossible.
 [[nodiscard]] Cell CellFromJson(const Json& json, const std::string& where);
 
-// The fields of a line and of its fidelity, as rows of docs/results_format.md: name, type, meaning.
+// The fields of a line, of its work and of its fidelity, as rows of docs/results_format.md: name,
+// type, meaning.
 [[nodiscard]] std::string DocumentCell();
+[[nodiscard]] std::string DocumentWork();
 [[nodiscard]] std::string DocumentFidelity();
 
 }  // namespace kvr::record

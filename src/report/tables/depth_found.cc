@@ -21,8 +21,9 @@ Row MakeRow(const Scope& scope, const Cohort& cohort, const Variant& variant) {
   for (const PromptCells* prompt : cohort.prompts) {
     const Cells& cells = RecycledBy(*prompt, variant);
     const Number depth = MedianOf(cells, Depth);
-    const Number prefix =
-        MedianOf(RecycledBy(*prompt, {"prefix", variant.match, variant.codec, {}}), Depth);
+    const Number prefix = MedianOf(
+        RecycledBy(*prompt, {"prefix", variant.match, variant.codec, {}, variant.page_cache}),
+        Depth);
     Number there = MedianOf(cells, RecordedDepth);
     if (!there) there = prefix;
     if (!depth || !there) continue;
@@ -54,6 +55,7 @@ Table FoundTable(const std::vector<Scope>& scopes) {
       .Match()
       .Candidates()
       .Codec()
+      .PageCache()
       .Right("prompts", [](const Row& row) { return Count(std::ssize(row.found)); })
       .Right("found_mean", "found",
              [](const Row& row) { return Formatted("%.1f", Mean(row.found)); })

@@ -53,6 +53,7 @@ Table PhaseTable(const std::vector<Scope>& scopes) {
             [](const Row& row) {
               return row.variant.codec.empty() ? Value{} : Text(row.variant.codec);
             })
+      .PageCache()
       .Right("cells", [](const Row& row) { return Count(std::ssize(row.cells)); });
   Phase(&table, "embed", "embed", &Cell::embed_ms);
   Phase(&table, "lookup", "lookup", &Cell::lookup_ms);

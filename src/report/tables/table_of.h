@@ -67,7 +67,11 @@ class TableOf {
   TableOf& Codec() {
     return Left("codec", [](const Row& row) { return Text(row.variant.codec); });
   }
-  TableOf& HowReused() { return Policy().Match().Candidates().Codec(); }
+  TableOf& PageCache() {
+    return Left("asked_page_cache", "pages",
+                [](const Row& row) { return Text(row.variant.page_cache); });
+  }
+  TableOf& HowReused() { return Policy().Match().Candidates().Codec().PageCache(); }
 
   // An estimate's ratio, and the ends of its 95 % interval: KEY, KEY_low, KEY_high.
   template <typename Get>
