@@ -152,6 +152,7 @@ class EngineExecutor : public Executor {
         .random_weights = info.random_weights,
         .probe_exact = probe.exact,
         .probe_cuts = probe.cuts,
+        .context_tokens = info.context_tokens,
         .kv_bytes_per_token = static_cast<std::int64_t>(generator_->kv_bytes_per_token())};
     if (const model::Encoder* const encoder = generator_->encoder()) {
       described.encoder_fingerprint = encoder->info().fingerprint;

@@ -23,6 +23,8 @@ void List(const Fields& field, T& model) {
           "whether rows did not depend on how they are cut into chunks");
     inner("cuts", model.probe_cuts, "how many were tried");
   });
+  field("context_tokens", model.context_tokens,
+        "the most that a prompt and its reply may have (2)");
   field("kv_bytes_per_token", model.kv_bytes_per_token, "in a buffer");
   field("stored_bytes_per_token", model.stored_bytes_per_token, "in files: by codec",
         MayLack{.or_null = true});

@@ -255,6 +255,17 @@ std::optional<Estimate> DecodeEstimate(const std::vector<const PromptCells*>& pr
   });
 }
 
+std::vector<std::string> WindowsOf(const Scope& scope) {
+  std::vector<std::string> windows;
+  for (const PromptCells& prompt : scope.prompts) {
+    if (prompt.baseline.empty() || !prompt.baseline.front()->turn) continue;
+    if (std::find(windows.begin(), windows.end(), prompt.workload) == windows.end()) {
+      windows.push_back(prompt.workload);
+    }
+  }
+  return windows;
+}
+
 std::set<std::int64_t> MarksOf(const Scope& scope) {
   std::set<std::int64_t> marks;
   for (const PromptCells& prompt : scope.prompts) {

@@ -200,6 +200,10 @@ std::optional<Estimate> EstimateOver(const std::vector<const PromptCells*>& prom
 [[nodiscard]] std::optional<Estimate> DecodeEstimate(const std::vector<const PromptCells*>& prompts,
                                                      const Variant& variant);
 
+// The window rules of the scope's conversations, in the order of their first prompts; none where no
+// prompt is a turn of one.
+[[nodiscard]] std::vector<std::string> WindowsOf(const Scope& scope);
+
 // All marks of new tokens that the scope's cells have.
 [[nodiscard]] std::set<std::int64_t> MarksOf(const Scope& scope);
 

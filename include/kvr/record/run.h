@@ -23,6 +23,7 @@ struct ModelInfo {
   bool random_weights = false;
   std::optional<bool> probe_exact;  // whether this machine passed the start-up probe
   std::optional<std::int64_t> probe_cuts;
+  std::optional<std::int64_t> context_tokens;
   std::optional<std::int64_t> kv_bytes_per_token;  // in a buffer
   std::string baseline_schedule = "block";         // of the one baseline, chosen by the calibration
   std::optional<std::int64_t> free_chunk_tokens;

@@ -19,7 +19,7 @@ namespace {
 
 struct Settings {
   std::string text;
-  std::string file;          // it is from
+  std::string files;         // it is from
   std::vector<int> lengths;  // of histories, in tokens
   int stretches = 0;         // of the text, at each length
   int turn_tokens = 0;
@@ -34,7 +34,7 @@ Prompts Make(const Settings& settings, const Config& config, const engine::Promp
   if (all.size() < longest + turn) {
     throw InvalidInput(fmt::format(
         "{}: has {} tokens for {}, expected {} at least: the greatest of \"lengths\" and a turn",
-        settings.file, all.size(), context.info.name, longest + turn));
+        settings.files, all.size(), context.info.name, longest + turn));
   }
   const int limit = config.marks.back();
   CheckLength("history of " + std::to_string(longest) + " tokens", longest + turn, limit,
@@ -70,8 +70,10 @@ Prompts Make(const Settings& settings, const Config& config, const engine::Promp
 
 void ReadContext(SettingReader& reader, const std::filesystem::path& path, Config* config) {
   auto settings = std::make_shared<Settings>();
-  settings->file = (path.parent_path() / reader.String("text", std::nullopt)).string();
-  settings->text = SanitizeUtf8(ReadFile(settings->file)).text;
+  for (const std::string& file : reader.Strings("text", {}, /*required=*/true)) {
+    settings->text += SanitizeUtf8(ReadFile(path.parent_path() / file)).text;
+    settings->files += (settings->files.empty() ? "" : ", ") + file;
+  }
   settings->turn_tokens = static_cast<int>(reader.Integer("turn_tokens", 32, 1, 1 << 16));
   settings->lengths = reader.Integers("lengths", 1024, settings->turn_tokens + 1, 1 << 20);
   std::sort(settings->lengths.begin(), settings->lengths.end());
