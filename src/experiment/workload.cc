@@ -3,12 +3,14 @@
 #include <array>
 
 #include "workloads/pairs.h"
+#include "workloads/retrieval.h"
 
 namespace kvr::experiment {
 namespace {
 
 constexpr std::array kAll = {
     workloads::kPairs,
+    workloads::kRetrieval,
 };
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "kvr/base/json.h"
 #include "kvr/cache/view.h"
 #include "kvr/engine/generator.h"
+#include "kvr/experiment/corpus.h"
 #include "kvr/experiment/workload.h"
 
 namespace kvr::experiment {
@@ -37,7 +38,8 @@ struct Config {
   std::vector<CachedPrompt> cache_prompts;
   std::vector<TestPrompt> test_prompts;
   std::vector<std::string> control_groups;
-  std::vector<cache::Codec> codecs;  // a store each, filled once each
+  std::optional<RetrievalSettings> retrieval;  // of a study of look-ups, which has no prompts
+  std::vector<cache::Codec> codecs;            // a store each, filled once each
   // "reuses", or the matrix of "policies", "match", "codecs", "candidates" and "page_cache". The
   // first is the one that long prompts are decoded to the end by.
   std::vector<engine::Reuse> reuses;
