@@ -2,7 +2,7 @@
 """Makes data/gcide.txt: English text for configs/retrieval.json, a paragraph for each article.
 
 The text is GCIDE, the GNU Collaborative International Dictionary of English (Webster's of 1913 with
-additions; GPL-3.0 or later), some five million words, from Debian's package dict-gcide: the
+additions; GPL-2.0 or later), some five million words, from Debian's package dict-gcide: the
 installed one, or else it is downloaded with apt-get and unpacked beside, which needs no root.
 Nothing of it is part of this project; whoever passes the file on passes on GCIDE.
 

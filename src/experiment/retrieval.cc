@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
 #include <optional>
 #include <random>
@@ -199,6 +200,7 @@ class Study {
   // As the index has it, with its blocks.
   void AddEntry(const Digest& root, const std::string& text, Tokens tokens,
                 const std::vector<float>& embedding, cache::IndexPicture* picture) const {
+    if (tokens.empty()) throw InvalidInput("texts: no tokens for \"" + Shortened(text, 60) + "\"");
     cache::EntryRow row{.text = text,
                         .tokens = std::move(tokens),
                         .embedding = embedding,

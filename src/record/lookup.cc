@@ -103,6 +103,6 @@ void ReadLookups(const std::filesystem::path& path, Run* run) {
       left_out, first));
 }
 
-std::string DocumentLookup() { return DocumentOf<Lookup>(); }
+std::string DocumentLookup() { return DocumentOf<Lookup>("| `schema` | integer | 2 |\n"); }
 
 }  // namespace kvr::record
