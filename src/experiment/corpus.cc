@@ -162,13 +162,16 @@ RetrievalTexts MakeRetrievalTexts(const Corpus& corpus, const RetrievalSettings&
   std::mt19937_64 random(seed);
   std::vector<Order> orders = DrawOrders(settings, &random);
   Shuffle(&orders, &random);
-  std::size_t needed = 0;
+  const auto preamble_words = static_cast<std::size_t>(settings.preamble_words);
+  std::size_t needed = preamble_words;
   for (const Order& order : orders) needed += order.needed();
   // What is left over lies between the passages.
   const std::size_t left = corpus.words() - std::min(needed, corpus.words());
   RetrievalTexts texts;
   texts.queries.resize(kKinds.size() * static_cast<std::size_t>(settings.queries));
-  std::size_t at = 0, before = 0;
+  std::size_t at = 0, before = preamble_words;
+  std::string preamble;
+  if (preamble_words > 0) preamble = Join(corpus.Passage(preamble_words, &at)) + " ";
   for (std::size_t i = 0; i < orders.size(); ++i) {
     at = std::max(at, before + left * i / orders.size());
     const std::vector<std::string_view> words = corpus.Passage(orders[i].needed(), &at);
@@ -180,7 +183,7 @@ RetrievalTexts MakeRetrievalTexts(const Corpus& corpus, const RetrievalSettings&
     }
     before += orders[i].needed();
     if (!orders[i].query) {
-      texts.distractors.push_back(Join(words));
+      texts.distractors.push_back(preamble + Join(words));
       continue;
     }
     const std::size_t query = *orders[i].query;
@@ -188,9 +191,10 @@ RetrievalTexts MakeRetrievalTexts(const Corpus& corpus, const RetrievalSettings&
     const Words own = Words(words).first(static_cast<std::size_t>(orders[i].words));
     texts.queries[query] = {.id = fmt::format("{}-{}", kind.name, query / kKinds.size() + 1),
                             .kind = kind.name,
-                            .text = Join(own),
+                            .text = preamble + Join(own),
                             .control = kind.control,
                             .cached = kind.cached(own, Words(words).subspan(own.size()))};
+    for (std::string& text : texts.queries[query].cached) text.insert(0, preamble);
   }
   return texts;
 }

@@ -111,6 +111,28 @@ TEST_F(CorpusTest, EachKindOfQueryHasItsOwnInTheCache) {
   EXPECT_EQ(kinds.size(), QueryKinds().size());
 }
 
+TEST_F(CorpusTest, APreambleBeginsEveryTextAndIsNobodysOwn) {
+  const Corpus corpus({Counting(4000)});
+  RetrievalSettings settings{
+      .distractors = {5}, .distractor_words = {8, 8}, .query_words = {20, 20}, .queries = 1};
+  settings.preamble_words = 12;
+  const RetrievalTexts texts = MakeRetrievalTexts(corpus, settings, 1);
+  const std::string preamble = "0 1 2 3 4 5 6 7 8 9. 10 11 ";
+  std::vector<std::string> all = texts.distractors;
+  for (const RetrievalQuery& query : texts.queries) {
+    EXPECT_EQ(Split(query.text).size(), 32u);
+    all.push_back(query.text);
+    all.insert(all.end(), query.cached.begin(), query.cached.end());
+  }
+  for (const std::string& text : all) {
+    EXPECT_TRUE(text.starts_with(preamble)) << text;
+    EXPECT_GE(std::stoi(text.substr(preamble.size())), 20) << text;
+  }
+  std::string message;
+  settings.preamble_words = 4001;
+  KVR_EXPECT_ERROR((void)MakeRetrievalTexts(corpus, settings, 1), kInvalidInput, message);
+}
+
 TEST_F(CorpusTest, NoPassageHasTextOfAnotherAndAllOfTheCorpusIsReached) {
   const Corpus corpus({Counting(20000)});
   const RetrievalTexts texts = MakeRetrievalTexts(

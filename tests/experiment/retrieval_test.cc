@@ -199,6 +199,8 @@ TEST_F(RetrievalTest, AMistakeNamesItsPlace) {
                                                  {"template", "chat"},
                                                  {"codecs", "int8"},
                                                  {"page_cache", "cold"},
+                                                 {"device", "cuda"},
+                                                 {"preamble_words", -1},
                                                  {"cache_prompts", "x.jsonl"}}) {
     EXPECT_NE(refusal(key, value).find(std::string("/") + key), std::string::npos) << key;
   }

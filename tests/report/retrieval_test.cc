@@ -84,7 +84,7 @@ TEST_F(RetrievalTableTest, ALengthCountsInTheBucketThatItEnds) {
   };
   EXPECT_EQ(row("1-64").at("queries"), 2);
   EXPECT_EQ(row("65-128").at("queries"), 1);
-  const Json longest = row("1025 and more");
+  const Json longest = row("1025+");
   EXPECT_EQ(longest.at("queries"), 1);
   EXPECT_TRUE(longest.at("recall").is_null());  // nothing was there
   EXPECT_TRUE(longest.at("found_all").is_null());

@@ -22,7 +22,8 @@ struct RetrievalSettings {
   std::vector<std::filesystem::path> texts;
   std::vector<int> distractors;  // numbers of them, rising
   WordRange distractor_words, query_words;
-  int queries = 0;  // of each kind
+  int queries = 0;         // of each kind
+  int preamble_words = 0;  // that all texts begin with, before what is theirs
 };
 
 // The words of some files, one after the other.

@@ -36,8 +36,10 @@ inline void ReadRetrieval(SettingReader& reader, const std::filesystem::path& pa
   settings.distractor_words = ReadWordRange(reader, "distractor_words", {8, 64});
   settings.queries = static_cast<int>(reader.Integer("queries", 40, 1, 10'000));
   settings.query_words = ReadWordRange(reader, "query_words", {24, 768});
-  for (const char* key : {"warmups", "codecs", "page_cache", "max_new_tokens", "long_prompts",
-                          "temperature", "top_k", "top_p", "stop_at_eos", "template", "truncate"}) {
+  settings.preamble_words = static_cast<int>(reader.Integer("preamble_words", 0, 0, 100'000));
+  for (const char* key :
+       {"warmups", "codecs", "page_cache", "max_new_tokens", "long_prompts", "temperature", "top_k",
+        "top_p", "stop_at_eos", "template", "truncate", "device"}) {
     if (const Json* const value = reader.Find(key)) {
       reader.Fail(key, *value, "none with workload \"retrieval\", which generates nothing");
     }
