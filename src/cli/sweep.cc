@@ -10,6 +10,7 @@
 #include "kvr/base/file.h"
 #include "kvr/base/progress.h"
 #include "kvr/experiment/prompts.h"
+#include "kvr/experiment/retrieval.h"
 #include "kvr/experiment/schedule.h"
 #include "kvr/record/run_folder.h"
 
@@ -60,11 +61,14 @@ fs::path ChooseFolder(const Options& options, const experiment::Config& config) 
   return record::MakeNewFolder(base, time);
 }
 
-void Run(const Options& options) {
-  const experiment::Config config = experiment::ReadConfig(options.config, options.settings);
-  experiment::CheckArchives(config);
-  if (options.dry_run) {
-    if (!options.out.empty() && !options.resume) record::CheckFree(options.out);
+// What the config makes.
+void PrintCount(const experiment::Config& config, std::int64_t lookups) {
+  if (config.retrieval) {
+    std::cout << config.name << ": " << config.models.size() << " models, "
+              << config.retrieval->distractors.back() << " distractors at most, "
+              << config.reuses.size() << " ways of reuse, " << config.repetitions
+              << " repetitions: " << lookups << " look-ups\n";
+  } else {
     const std::int64_t cells =
         experiment::CellsPerModel(config) * static_cast<std::int64_t>(config.models.size());
     std::cout << config.name << ": " << config.models.size() << " models, "
@@ -72,6 +76,16 @@ void Run(const Options& options) {
               << " to test, " << config.reuses.size() << " ways of reuse, " << config.repetitions
               << " repetitions: " << cells << " cells, up to " << config.marks.back()
               << " new tokens each\n";
+  }
+}
+
+void Run(const Options& options) {
+  const experiment::Config config = experiment::ReadConfig(options.config, options.settings);
+  experiment::CheckArchives(config);
+  const std::int64_t lookups = config.retrieval ? experiment::CheckRetrieval(config) : 0;
+  if (options.dry_run) {
+    if (!options.out.empty() && !options.resume) record::CheckFree(options.out);
+    PrintCount(config, lookups);
     return;
   }
   const fs::path folder = ChooseFolder(options, config);
@@ -81,17 +95,22 @@ void Run(const Options& options) {
   hint +=
       std::string(options.keep_cache ? " --keep-cache" : "") + " --resume --out " + folder.string();
   try {
-    experiment::RunSweep(
-        config,
-        {.folder = folder,
-         .resume = options.resume,
-         .keep_cache = options.keep_cache,
-         .progress = [&](const std::string& what, std::int64_t done,
-                         std::int64_t total) { progress.ShowCount(done, total, "cells", what); },
-         .first_cell =
-             [&] {
-               if (options.out.empty()) PointLatest(folder);
-             }});
+    const char* const steps = config.retrieval ? "steps" : "cells";
+    const experiment::SweepOptions sweep = {
+        .folder = folder,
+        .resume = options.resume,
+        .keep_cache = options.keep_cache,
+        .progress = [&](const std::string& what, std::int64_t done,
+                        std::int64_t total) { progress.ShowCount(done, total, steps, what); },
+        .first_cell =
+            [&] {
+              if (options.out.empty()) PointLatest(folder);
+            }};
+    if (config.retrieval) {
+      experiment::RunRetrieval(config, sweep);
+    } else {
+      experiment::RunSweep(config, sweep);
+    }
   } catch (const Error& error) {
     if (error.kind() == Error::Kind::kInterrupted) throw Error(error.kind(), "interrupted" + hint);
     if (error.kind() == Error::Kind::kIo || error.kind() == Error::Kind::kResource) {

@@ -6,16 +6,10 @@
 #include <random>
 #include <string>
 
+#include "shuffle.h"
+
 namespace kvr::experiment {
 namespace {
-
-// Fisher-Yates by our own draws: std::shuffle differs between standard libraries.
-template <typename T>
-void Shuffle(std::vector<T>* items, std::mt19937_64* random) {
-  for (std::size_t i = items->size(); i > 1; --i) {
-    std::swap((*items)[i - 1], (*items)[(*random)() % i]);
-  }
-}
 
 std::vector<std::size_t> ShuffledPrompts(const Config& config, std::mt19937_64* random) {
   std::vector<std::size_t> order(config.test_prompts.size());

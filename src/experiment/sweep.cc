@@ -61,7 +61,7 @@ class Sweep {
 
   // Goes on with what was left, which must be of this config, machine and program.
   void TakeUp() {
-    folder_.DropTornLine();
+    folder_.DropTornLines();
     record::Run before = record::ReadRun(folder_.path());
     record::CheckResumes(before, run_, folder_.path().string());
     for (const std::string& warning : before.warnings) spdlog::warn("{}", warning);

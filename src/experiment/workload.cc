@@ -6,6 +6,7 @@
 #include "workloads/control.h"
 #include "workloads/conversation.h"
 #include "workloads/pairs.h"
+#include "workloads/retrieval.h"
 #include "workloads/shared_prefix.h"
 
 namespace kvr::experiment {
@@ -13,7 +14,7 @@ namespace {
 
 constexpr std::array kAll = {
     workloads::kPairs,   workloads::kConversation, workloads::kSharedPrefix,
-    workloads::kControl, workloads::kContext,
+    workloads::kControl, workloads::kContext,      workloads::kRetrieval,
 };
 
 }  // namespace

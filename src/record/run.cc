@@ -7,6 +7,7 @@
 #include "fields.h"
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
+#include "lines.h"
 
 namespace kvr::record {
 template <typename Fields, typename T>
@@ -155,38 +156,22 @@ class CellReader {
   }
 
   void Read() {
-    const std::string contents = ReadFile(path_);
-    for (std::size_t begin = 0; begin < contents.size();) {
-      const std::size_t newline = contents.find('\n', begin);
-      const bool whole = newline != std::string::npos;
-      const std::string_view line =
-          std::string_view(contents).substr(begin, whole ? newline - begin : std::string::npos);
-      begin = whole ? newline + 1 : contents.size();
-      AddLine(line, whole);
-    }
+    ForEachLine(path_, "cell", &run_->warnings,
+                [&](const Json& json, const std::string& where, std::size_t number) {
+                  AddCell(json, where, number);
+                });
     Warn();
   }
 
  private:
-  void AddLine(std::string_view line, bool whole) {
-    const std::string where = path_.string() + ":" + std::to_string(++number_);
-    Json json;
-    try {
-      json = ParseJson(line, where);
-    } catch (const Error& error) {
-      if (whole) throw Corrupt(error.what());
-      run_->warnings.push_back(where + ": the last line is cut off (" +
-                               std::to_string(line.size()) +
-                               " bytes) and was left out; its cell did not finish");
-      return;
-    }
+  void AddCell(const Json& json, const std::string& where, std::size_t number) {
     Cell cell = CellFromJson(json, where);
     if (!prompts_.empty() && (!prompts_.contains(cell.prompt_id) ||
                               !models_.contains(cell.model + "\n" + cell.precision))) {
       if (run_->stray_cells++ == 0) first_stray_ = where;
       return;
     }
-    const auto [before, fresh] = lines_.emplace(Identity(cell), number_);
+    const auto [before, fresh] = lines_.emplace(Identity(cell), number);
     if (fresh) {
       run_->cells.push_back(std::move(cell));
     } else if (repeated_++ == 0) {
@@ -212,7 +197,6 @@ class CellReader {
   Run* const run_;
   std::set<std::string> prompts_, models_;
   std::map<std::string, std::size_t> lines_;  // of each cell, by its identity
-  std::size_t number_ = 0;
   std::int64_t repeated_ = 0;
   std::string first_stray_, first_repeated_;
 };
@@ -250,6 +234,7 @@ Run ReadRun(const std::filesystem::path& folder) {
   Run run = ReadDescription(ReadDescriptionFile(folder), (folder / "run.json").string());
   run.label = run.name + "/" + std::filesystem::canonical(folder).filename().string();
   CellReader(folder / "cells.jsonl", &run).Read();
+  ReadLookups(folder / "lookups.jsonl", &run);
   return run;
 }
 

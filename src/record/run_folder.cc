@@ -18,12 +18,42 @@ namespace {
 
 constexpr const char* kDescription = "run.json";
 constexpr const char* kCells = "cells.jsonl";
+constexpr const char* kLookups = "lookups.jsonl";
 constexpr const char* kCache = "sweep-cache";
 
 // Also what is no more than a broken link.
 bool Exists(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(fs::symlink_status(path, ignored));
+}
+
+UniqueFd OpenToAppend(const fs::path& path) {
+  UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0644));
+  if (file.get() < 0) throw IoError("cannot open " + path.string(), errno);
+  return file;
+}
+
+// One line, by one call where the system takes it whole; durable.
+void AppendLine(int file, std::string line, const fs::path& path) {
+  line += '\n';
+  for (std::size_t written = 0; written < line.size();) {
+    const ssize_t put = ::write(file, line.data() + written, line.size() - written);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) throw IoError("cannot write " + path.string(), errno);
+    written += static_cast<std::size_t>(put);
+  }
+  if (::fdatasync(file) != 0) throw IoError("cannot sync " + path.string(), errno);
+}
+
+void DropTornLine(int file, const fs::path& path) {
+  const std::string contents = ReadFile(path);
+  const std::size_t end = contents.rfind('\n');
+  const std::size_t whole = end == std::string::npos ? 0 : end + 1;
+  if (whole == contents.size()) return;
+  spdlog::warn("{}: the last line was cut off and is left out", path.string());
+  if (::ftruncate(file, static_cast<off_t>(whole)) != 0) {
+    throw IoError("cannot truncate " + path.string(), errno);
+  }
 }
 
 }  // namespace
@@ -44,11 +74,13 @@ void CheckFree(const fs::path& folder) {
   if (Exists(folder / kDescription)) {
     throw InvalidInput(folder.string() + " holds a run already; --resume goes on with it");
   }
-  std::error_code absent;
-  if (fs::file_size(folder / kCells, absent) > 0 && !absent) {
-    throw InvalidInput(folder.string() +
-                       " holds cells.jsonl but no run.json, so nobody knows what run its cells are "
-                       "of; choose another folder");
+  for (const char* lines : {kCells, kLookups}) {
+    std::error_code absent;
+    if (fs::file_size(folder / lines, absent) > 0 && !absent) {
+      throw InvalidInput(
+          folder.string() + " holds " + lines +
+          " but no run.json, so nobody knows what run its lines are of; choose another folder");
+    }
   }
   if (Exists(folder / kCache)) {
     throw InvalidInput((folder / kCache).string() +
@@ -58,9 +90,7 @@ void CheckFree(const fs::path& folder) {
 
 RunFolder::RunFolder(fs::path folder) : path_(std::move(folder)) {
   CreateFolders(path_);
-  cells_file_ = UniqueFd(
-      ::open(cells().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0644));
-  if (cells_file_.get() < 0) throw IoError("cannot open " + cells().string(), errno);
+  cells_file_ = OpenToAppend(cells());
   if (::flock(cells_file_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) throw IoError("cannot lock " + cells().string(), errno);
     throw Resource("another sweep is running in " + path_.string() +
@@ -86,26 +116,22 @@ void RunFolder::Write(const Run& run) const {
   SyncFolder(path_);
 }
 
-void RunFolder::DropTornLine() const {
-  const std::string contents = ReadFile(cells());
-  const std::size_t end = contents.rfind('\n');
-  const std::size_t whole = end == std::string::npos ? 0 : end + 1;
-  if (whole == contents.size()) return;
-  spdlog::warn("{}: the last line was cut off and is left out", cells().string());
-  if (::ftruncate(cells_file_.get(), static_cast<off_t>(whole)) != 0) {
-    throw IoError("cannot truncate " + cells().string(), errno);
-  }
+void RunFolder::DropTornLines() const {
+  DropTornLine(cells_file_.get(), cells());
+  if (!Exists(lookups())) return;
+  const UniqueFd file = OpenToAppend(lookups());
+  DropTornLine(file.get(), lookups());
 }
 
 void RunFolder::Append(const Cell& cell) const {
-  const std::string line = DumpLine(ToJson(cell)) + "\n";
-  for (std::size_t written = 0; written < line.size();) {
-    const ssize_t put = ::write(cells_file_.get(), line.data() + written, line.size() - written);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) throw IoError("cannot write " + cells().string(), errno);
-    written += static_cast<std::size_t>(put);
-  }
-  if (::fdatasync(cells_file_.get()) != 0) throw IoError("cannot sync " + cells().string(), errno);
+  AppendLine(cells_file_.get(), DumpLine(ToJson(cell)), cells());
+}
+
+void RunFolder::Append(const Lookup& lookup) const {
+  const bool fresh = !Exists(lookups());
+  const UniqueFd file = OpenToAppend(lookups());
+  AppendLine(file.get(), DumpLine(ToJson(lookup)), lookups());
+  if (fresh) SyncFolder(path_);
 }
 
 void RunFolder::RemoveCache(const std::vector<std::string>& subfolders) const {
@@ -122,6 +148,7 @@ void RunFolder::RemoveCache(const std::vector<std::string>& subfolders) const {
 
 fs::path RunFolder::description() const { return path_ / kDescription; }
 fs::path RunFolder::cells() const { return path_ / kCells; }
+fs::path RunFolder::lookups() const { return path_ / kLookups; }
 fs::path RunFolder::cache() const { return path_ / kCache; }
 
 }  // namespace kvr::record

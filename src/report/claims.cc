@@ -2,6 +2,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "findings.h"
+#include "lookups.h"
 #include "values.h"
 
 namespace kvr::report {
@@ -34,6 +35,24 @@ std::string Said(const char* what, const std::optional<Estimate>& estimate, doub
   return out + Print("; it could have seen %.1f %%", 100 * test->detectable);
 }
 
+// Of the look-ups among the most entries.
+void ClaimLookups(const Scope& scope, const std::string& at, Report& report) {
+  const std::vector<LookupGroup> groups = LookupGroupsOf(scope);
+  for (const LookupGroup& group : groups) {
+    if (group.first->distractors != groups.back().first->distractors) continue;
+    const Recall recall =
+        RecallOf(Only(group, [](const Lookup& lookup) { return !lookup.control; }));
+    if (!recall.depth) continue;
+    std::string claim = fmt::format(
+        "{}{} among {}: {:.3f} of the depth that was there, all of it for {} of {}; look-up {} ms",
+        at, group.Title(), std::to_string(group.first->entries) + " entries", *recall.depth,
+        recall.found_all, std::to_string(recall.with_depth) + " queries",
+        Ms(recall.lookup_ms).text);
+    if (recall.embed_ms) claim += ", the query's embedding " + Ms(recall.embed_ms).text + " ms";
+    report.claims.push_back(claim + " (medians).");
+  }
+}
+
 }  // namespace
 
 void Claim(const Scope& scope, Report& report) {
@@ -49,6 +68,7 @@ void Claim(const Scope& scope, Report& report) {
                      std::to_string(CountIf(cells, IsHit)) + " of " +
                      Counted(std::ssize(cells), "cell") + " hit.");
   };
+  ClaimLookups(scope, at, report);
   if (papers != nullptr) {
     speed(*papers);
     std::string marks;

@@ -175,8 +175,10 @@ Counts CountsOf(const Scope& scope) {
 void DescribeRun(const Run& run, Report& report) {
   const Json& e = run.environment;
   const Number load = LoadOf(e);
-  report.facts.push_back(fmt::format("{}: {} cells; commit {}, {} build, libtorch {}", run.label,
-                                     run.cells.size(), Fact(e, "commit"), Fact(e, "build_type"),
+  const std::string done = run.lookups.empty() ? std::to_string(run.cells.size()) + " cells"
+                                               : std::to_string(run.lookups.size()) + " look-ups";
+  report.facts.push_back(fmt::format("{}: {}; commit {}, {} build, libtorch {}", run.label, done,
+                                     Fact(e, "commit"), Fact(e, "build_type"),
                                      Fact(e, "libtorch_version")));
   std::string device;
   for (const ModelInfo& model : run.models) {
@@ -197,7 +199,8 @@ void DescribeRun(const Run& run, Report& report) {
                               ": the run is unfinished; its tables cover what was "
                               "written so far");
   }
-  if (run.cells.empty()) report.warnings.push_back(run.label + ": there are no cells");
+  if (run.cells.empty() && run.lookups.empty())
+    report.warnings.push_back(run.label + ": there are no cells");
   const std::string build = Fact(e, "build_type");
   if (build != "Release" && build != "unknown") {
     report.warnings.push_back(run.label + ": a " + build + " build; its times say little");
@@ -214,6 +217,7 @@ void DescribeRun(const Run& run, Report& report) {
 
 void DescribeScope(const Scope& scope, Report& report) {
   const std::string at = scope.Title();
+  if (scope.prompts.empty()) return;  // look-ups alone: no model ran
   if (scope.info != nullptr) {
     std::string line = at + ": ";
     if (scope.info->random_weights) line += "RANDOM WEIGHTS (times count, texts do not); ";

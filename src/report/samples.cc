@@ -70,6 +70,17 @@ void FindControlsWithHits(Scope* scope) {
   }
 }
 
+Scope NewScope(const Run& run, const std::string& model, const std::string& precision) {
+  Scope scope;
+  scope.run = &run;
+  scope.model = model;
+  scope.precision = precision;
+  for (const ModelInfo& info : run.models) {
+    if (info.name == model && info.precision == precision) scope.info = &info;
+  }
+  return scope;
+}
+
 PromptCells PromptOf(const Cell& cell, const Run& run) {
   PromptCells prompt;
   prompt.workload = cell.workload;
@@ -283,21 +294,17 @@ std::vector<Scope> ScopesOf(std::span<const Run> runs) {
     const std::size_t first = scopes.size();
     std::map<std::pair<std::string, std::string>, std::size_t> scope_at;
     std::map<std::tuple<std::size_t, std::string, std::string>, std::size_t> prompt_at;
+    const auto scope_of = [&](const std::string& model, const std::string& precision) {
+      const auto [slot, fresh] = scope_at.try_emplace({model, precision}, scopes.size() - first);
+      if (fresh) scopes.push_back(NewScope(run, model, precision));
+      return slot->second;
+    };
+    for (const Lookup& lookup : run.lookups) (void)scope_of(lookup.model, lookup.precision);
     for (const Cell& cell : run.cells) {
-      const auto [scope_slot, new_scope] =
-          scope_at.try_emplace({cell.model, cell.precision}, scopes.size() - first);
-      if (new_scope) {
-        Scope& added = scopes.emplace_back();
-        added.run = &run;
-        added.model = cell.model;
-        added.precision = cell.precision;
-        for (const ModelInfo& info : run.models) {
-          if (info.name == cell.model && info.precision == cell.precision) added.info = &info;
-        }
-      }
-      Scope& scope = scopes[first + scope_slot->second];
-      const auto [prompt_slot, new_prompt] = prompt_at.try_emplace(
-          {scope_slot->second, cell.workload, cell.prompt_id}, scope.prompts.size());
+      const std::size_t at = scope_of(cell.model, cell.precision);
+      Scope& scope = scopes[first + at];
+      const auto [prompt_slot, new_prompt] =
+          prompt_at.try_emplace({at, cell.workload, cell.prompt_id}, scope.prompts.size());
       if (new_prompt) scope.prompts.push_back(PromptOf(cell, run));
       AddCell(cell, &scope, &scope.prompts[prompt_slot->second]);
     }

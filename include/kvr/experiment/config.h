@@ -15,6 +15,7 @@
 #include "kvr/cache/view.h"
 #include "kvr/engine/generator.h"
 #include "kvr/engine/prompt.h"
+#include "kvr/experiment/corpus.h"
 #include "kvr/experiment/workload.h"
 
 namespace kvr::experiment {
@@ -52,8 +53,9 @@ struct Config {
   std::vector<CachedPrompt> cache_prompts;
   std::vector<TestPrompt> test_prompts;
   std::vector<std::string> control_groups;
-  MakePrompts make_prompts;          // where they are not the texts above
-  std::vector<cache::Codec> codecs;  // a store each, filled once each
+  MakePrompts make_prompts;                    // where they are not the texts above
+  std::optional<RetrievalSettings> retrieval;  // of a study of look-ups, which has no prompts
+  std::vector<cache::Codec> codecs;            // a store each, filled once each
   // "reuses", or the matrix of "policies", "match", "codecs", "candidates" and "page_cache". The
   // first is the one that long prompts are decoded to the end by.
   std::vector<engine::Reuse> reuses;

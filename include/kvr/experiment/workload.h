@@ -15,8 +15,8 @@ struct Config;
 struct Workload {
   const char* name;  // "workload" in a config
   // Takes its settings from the config at `path` and fills in cache_prompts, test_prompts,
-  // control_groups and, where prompts are more than their texts, make_prompts. Throws kInvalidInput
-  // naming the place, kNotFound for a missing file.
+  // control_groups and, where prompts are more than their texts, make_prompts; or retrieval, of a
+  // study without prompts. Throws kInvalidInput naming the place, kNotFound for a missing file.
   void (*read)(SettingReader& reader, const std::filesystem::path& path, Config* config);
 };
 

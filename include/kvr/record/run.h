@@ -1,5 +1,5 @@
-// A run: run.json and the cells of cells.jsonl (docs/results_format.md, whose tables are made from
-// the field lists of src/record/run.cc).
+// A run: run.json, the cells of cells.jsonl and the look-ups of lookups.jsonl
+// (docs/results_format.md, whose tables are made from the field lists of src/record/run.cc).
 //
 // Thread safety: plain values and pure functions.
 #pragma once
@@ -13,6 +13,7 @@
 
 #include "kvr/base/json.h"
 #include "kvr/record/cell.h"
+#include "kvr/record/lookup.h"
 
 namespace kvr::record {
 
@@ -61,11 +62,12 @@ struct Run {
   std::optional<std::string> started;
   std::optional<std::string> finished;  // none: interrupted, or still running
   std::vector<Cell> cells;
+  std::vector<Lookup> lookups;        // of a study that generates nothing; its run has no cells
   std::int64_t stray_cells = 0;       // of a model or prompt that the run does not have: left out
   std::vector<std::string> warnings;  // what was wrong with the files and yet tolerated
 };
 
-// run.json's object. Cells, stray cells and warnings are not in it.
+// run.json's object. Cells, look-ups, stray cells and warnings are not in it.
 [[nodiscard]] Json ToJson(const Run& run);
 
 // Throws unless the run that was left in the folder `where` may be gone on with by the program,

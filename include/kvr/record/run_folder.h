@@ -33,15 +33,17 @@ class RunFolder {
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   [[nodiscard]] std::filesystem::path description() const;
   [[nodiscard]] std::filesystem::path cells() const;
+  [[nodiscard]] std::filesystem::path lookups() const;
   [[nodiscard]] std::filesystem::path cache() const;
   [[nodiscard]] bool HoldsRun() const;
 
   // Replaces run.json; durable.
   void Write(const Run& run) const;
-  // Cuts off the line that a killed process did not finish.
-  void DropTornLine() const;
+  // Cuts off the lines that a killed process did not finish.
+  void DropTornLines() const;
   // One line, by one call; durable.
   void Append(const Cell& cell) const;
+  void Append(const Lookup& lookup) const;
 
   // Removes the `subfolders` of the cache's folder, and that when nothing else is in it.
   void RemoveCache(const std::vector<std::string>& subfolders) const;
