@@ -11,7 +11,7 @@ TEST(ResultsFormat, ItsTablesAreTheFieldLists) {
   const std::string document =
       ReadFile(std::filesystem::path(KVR_SOURCE) / "docs" / "results_format.md");
   for (const std::string& rows : {DocumentRun(), DocumentModel(), DocumentFill(), DocumentCell(),
-                                  DocumentWork(), DocumentFidelity()}) {
+                                  DocumentWork(), DocumentFidelity(), DocumentTrace()}) {
     EXPECT_NE(document.find("|---|---|---|\n" + rows + "\n"), std::string::npos)
         << "the document has no table of these rows:\n"
         << rows;

@@ -38,6 +38,8 @@ class RunFolder {
 
   // Replaces run.json; durable.
   void Write(const Run& run) const;
+  // Replaces trace.jsonl; durable.
+  void Write(const std::vector<TraceRow>& trace) const;
   // Cuts off the line that a killed process did not finish.
   void DropTornLine() const;
   // One line, by one call; durable.

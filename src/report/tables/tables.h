@@ -26,7 +26,9 @@ namespace kvr::report {
   TABLE(fill, FillTable)            \
   TABLE(break_even, BreakEvenTable) \
   TABLE(codecs, CodecTable)         \
-  TABLE(limits, LimitsTable)
+  TABLE(limits, LimitsTable)        \
+  TABLE(trace, TraceTable)          \
+  TABLE(trace_bins, TraceBinsTable)
 
 #define KVR_DECLARE_TABLE(name, function) Table function(const std::vector<Scope>& scopes);
 KVR_REPORT_TABLES(KVR_DECLARE_TABLE)
