@@ -5,9 +5,8 @@
 #include <iostream>
 
 #include "commands.h"
-#include "kvr/base/error.h"
 #include "kvr/base/registry.h"
-#include "kvr/experiment/trace_cache.h"
+#include "kvr/experiment/trace_workload.h"
 #include "kvr/report/report.h"
 
 namespace kvr::cli {
@@ -25,17 +24,6 @@ struct Options {
   std::string format = "table";
 };
 
-// A token's keys and values, of a language model as the codec stores them.
-std::uint64_t BytesPerToken(const model::ArchiveInfo& info, const std::string& codec) {
-  if (info.kind == "encoder") {
-    throw InvalidInput(info.name + " is a sentence encoder, which has no keys and values to cache");
-  }
-  const cache::KvShape shape = {.layers = static_cast<std::uint32_t>(info.layers),
-                                .kv_heads = static_cast<std::uint32_t>(info.kv_heads),
-                                .head_dim = static_cast<std::uint32_t>(info.head_dim)};
-  return cache::StoredBytes(cache::CodecFromString(codec), shape, 1);
-}
-
 void Run(const Options& options) {
   const report::Format& format = report::FindFormat(options.format);
   experiment::TraceArithmetic arithmetic{.bins = options.bins};
@@ -48,7 +36,8 @@ void Run(const Options& options) {
   std::optional<model::ArchiveInfo> info;
   if (!options.model.empty()) {
     info = model::ReadArchiveInfo(options.model);
-    arithmetic.bytes_per_token = BytesPerToken(*info, options.codec);
+    arithmetic.bytes_per_token =
+        experiment::StoredBytesPerToken(*info, cache::CodecFromString(options.codec));
   }
   std::vector<record::TraceRow> rows =
       experiment::CountTrace(experiment::ReadTrace(options.file), arithmetic);

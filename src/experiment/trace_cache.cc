@@ -8,7 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <queue>
-#include <tuple>
+#include <utility>
 
 #include "kvr/base/error.h"
 #include "kvr/base/json.h"
@@ -110,9 +110,10 @@ std::vector<Served> ServeBelady(const Trace& trace, std::uint64_t blocks) {
   constexpr std::size_t kNotHeld = std::numeric_limits<std::size_t>::max();
   const std::vector<std::size_t> next = NextUses(trace);
   std::vector<std::size_t> next_of(trace.blocks.size(), kNotHeld);  // of blocks that are held
-  // Next use, depth, block. One whose next use has come is not taken off: it sinks below all that
-  // are to come, and its block is in here again.
-  std::priority_queue<std::tuple<std::size_t, std::uint32_t, std::uint32_t>> furthest;
+  // Next use, block: of a tie the deepest, since a block's number is above its ancestors'. A use
+  // that has come is not taken off: it sinks below all that are to come, and its block is in here
+  // again.
+  std::priority_queue<std::pair<std::size_t, std::uint32_t>> furthest;
   std::uint64_t held = 0;
   std::vector<Served> all;
   all.reserve(trace.requests.size());
@@ -124,10 +125,10 @@ std::vector<Served> ServeBelady(const Trace& trace, std::uint64_t blocks) {
       const std::uint32_t block = trace.chains[at];
       if (next_of[block] == kNotHeld) ++held;
       next_of[block] = next[at];
-      furthest.emplace(next[at], trace.blocks[block].depth, block);
+      furthest.emplace(next[at], block);
     }
     for (; held > blocks; --held, ++served.evicted_blocks) {
-      next_of[std::get<2>(furthest.top())] = kNotHeld;
+      next_of[furthest.top().second] = kNotHeld;
       furthest.pop();
     }
     served.held_blocks = held;

@@ -43,7 +43,7 @@ struct Trace {
   std::string name;
   int block_tokens = kTraceBlockTokens;
   std::vector<TraceRequest> requests;  // by time
-  std::vector<TraceBlock> blocks;      // each once, in the order of their first requests
+  std::vector<TraceBlock> blocks;      // each once, in order of appearance: after its parent
   std::vector<std::uint32_t> chains;   // the requests' blocks, one request after the other
 
   [[nodiscard]] std::span<const std::uint32_t> Chain(std::size_t request) const {

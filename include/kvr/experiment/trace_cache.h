@@ -8,10 +8,10 @@
 // whole block's room.
 //
 // The rules. lru drops the block that was used longest ago, of one request the deepest first.
-// belady drops the block whose next use is furthest in the future, of those that are never used
-// again, or next at the same request, the deepest first. infinite drops nothing.
-// Under lru and belady a block is used, and is used next, no later than the blocks below it, and
-// ties drop the deepest: no block is ever held without its ancestors, so every held block counts.
+// belady drops the block whose next use is furthest in the future, of those with the same next use,
+// or none, the one that came last, which is the deepest of its prompt. infinite drops nothing.
+// A block is used whenever one below it is, and ties drop the deepest: so neither lru nor belady
+// ever holds a block without its ancestors, and every held block counts.
 //
 // belady needs the future: it is a bound, and no cache. In blocks it is the optimum: a hit block is
 // one kept from its last use to this, a rule chooses which of these intervals to keep, at most the
@@ -75,8 +75,8 @@ struct TraceBudget {
 inline constexpr int kMostBins = 10000;
 inline constexpr std::int64_t kMostBytesPerToken = std::int64_t{1} << 24;
 
-// Whole blocks that the budget holds; of a share, one at least. Throws kInvalidInput where that is none or above 2^30, and
-// where bytes are asked for and `bytes_per_token` is not known.
+// Whole blocks that the budget holds; of a share, one at least. Throws kInvalidInput where that is
+// none or above 2^30, and where bytes are asked for and `bytes_per_token` is not known.
 [[nodiscard]] std::uint64_t BlocksOf(const TraceBudget& budget, const Trace& trace,
                                      std::optional<std::uint64_t> bytes_per_token);
 
