@@ -13,8 +13,8 @@ SaveResult Generator::Save(const std::string& text, cache::Codec codec) {
   return SaveEntry({.text = text, .tokens = tokenizer_.Encode(text)}, codec);
 }
 
-SaveResult Generator::Save(Tokens tokens, cache::Codec codec) {
-  return SaveEntry({.tokens = std::move(tokens)}, codec);
+SaveResult Generator::Save(Tokens tokens, cache::Codec codec, std::string text) {
+  return SaveEntry({.text = std::move(text), .tokens = std::move(tokens)}, codec);
 }
 
 SaveResult Generator::SaveEntry(cache::NewEntry entry, cache::Codec codec) {

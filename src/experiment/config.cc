@@ -177,7 +177,9 @@ void ReadCells(SettingReader& reader, Config* config) {
   config->sampling.seed = static_cast<std::uint64_t>(
       reader.Integer("seed", 0, 0, std::numeric_limits<std::int64_t>::max()));
   config->stop_at_eos = reader.Bool("stop_at_eos", true);
-  config->chat = reader.OneOf("template", "raw", {"raw", "chat"}) == "chat";
+  if (!config->make_prompts) {
+    config->chat = reader.OneOf("template", "raw", {"raw", "chat"}) == "chat";
+  }
   config->truncate_left = reader.OneOf("truncate", "refuse", {"refuse", "left"}) == "left";
 }
 

@@ -31,19 +31,23 @@ class EngineExecutor : public Executor {
         .language_model = {.block_tokens = config_.block_tokens, .device = config_.device}});
     progress("checking prompts");
     prompts_ = PreparePrompts(
-        config_, {generator_->info(), generator_->tokenizer(), generator_->chat_template()});
+        config_, {generator_->info(), generator_->tokenizer(), generator_->chat_template()},
+        [&](const Tokens& prompt, int max_new_tokens) {
+          progress("replying to " + std::to_string(prompt.size()) + " tokens");
+          return Answer(prompt, max_new_tokens);
+        });
     progress("probing " + generator_->info().name);
     return Describe();
   }
 
   std::vector<std::size_t> PromptTokens() const override {
     std::vector<std::size_t> tokens;
-    for (const engine::Prompt& prompt : prompts_.test) tokens.push_back(prompt.tokens.size());
+    for (const TestedTokens& prompt : prompts_.test) tokens.push_back(prompt.tokens.size());
     return tokens;
   }
 
   std::optional<std::string> ParentOf(std::size_t prompt) const override {
-    const std::optional<std::size_t> parent = prompts_.parents[prompt];
+    const std::optional<std::size_t> parent = prompts_.test[prompt].parent;
     if (!parent) return std::nullopt;
     return config_.cache_prompts[*parent].id;
   }
@@ -55,14 +59,18 @@ class EngineExecutor : public Executor {
   void OpenCache(const std::filesystem::path& folder, cache::Codec codec) override {
     generator_->OpenStore(folder, {}, codec);
     seen_.clear();
+    entries_[codec].assign(config_.cache_prompts.size(), Digest{});
   }
 
   std::optional<record::Fill> Fill(std::size_t cached, cache::Codec codec, bool recorded) override {
     const auto save = [&] {
+      const CachedTokens& prompt = prompts_.cached[cached];
       generator_->ForgetBuffer();
-      return generator_->Save(prompts_.cached[cached].text, codec);
+      if (prompt.answered_tokens && cache::IsExact(codec)) AnswerAgain(prompt, codec);
+      return generator_->Save(prompt.tokens, codec, prompt.text);
     };
     engine::SaveResult saved = save();
+    entries_[codec][cached] = saved.put.entry;
     const std::string& id = config_.cache_prompts[cached].id;
     entry_names_.emplace(saved.put.entry, id);
     const bool same_text = !seen_.insert(saved.put.entry).second;
@@ -124,7 +132,9 @@ class EngineExecutor : public Executor {
   }
 
   void Unload() noexcept override {
+    entries_.clear();
     views_.clear();
+    subset_.reset();
     references_.clear();
     entry_names_.clear();
     generator_.reset();
@@ -155,17 +165,62 @@ class EngineExecutor : public Executor {
     return described;
   }
 
-  engine::Request MakeRequest(const Step& step, int round, int free_tokens) const {
+  // A baseline's new tokens.
+  Tokens Answer(const Tokens& prompt, int max_new_tokens) {
+    engine::Request request;
+    request.tokens = prompt;
+    request.max_new_tokens = max_new_tokens;
+    request.sampling = config_.sampling;
+    request.stop_at_eos = config_.stop_at_eos;
+    return generator_->Generate(request).tokens;
+  }
+
+  // Brings the keys and values of what `cached` answers into the buffer as whoever answered it has
+  // them: restored as far as the cache goes, computed from there on.
+  void AnswerAgain(const CachedTokens& cached, cache::Codec codec) {
+    const cache::View view = generator_->store(codec)->MakeView();
+    engine::Request request;
+    request.tokens = cached.tokens;
+    request.tokens.resize(*cached.answered_tokens);
+    request.arm = engine::Arm::kRecycled;
+    request.reuse.codec = codec;
+    request.view = &view;
+    request.max_new_tokens = 1;
+    (void)generator_->Generate(request);
+  }
+
+  // What of the codec's cache the prompt's cells may see.
+  cache::View Visible(std::size_t prompt, cache::Codec codec, const cache::View& all) const {
+    const auto& sees = prompts_.test[prompt].sees;
+    if (!sees) return all;
+    std::set<Digest> ids;  // two cached prompts of the same tokens are one entry
+    for (const std::size_t cached : *sees) ids.insert(entries_.at(codec)[cached]);
+    return all.Subset(std::vector<Digest>(ids.begin(), ids.end()));
+  }
+
+  // The same, kept for the prompt's next cell.
+  const cache::View* ViewOf(std::size_t prompt, cache::Codec codec) {
+    const cache::View& all = views_.at(codec);
+    if (!prompts_.test[prompt].sees) return &all;
+    if (!subset_ || subset_->prompt != prompt || subset_->codec != codec) {
+      subset_.emplace(Subset{prompt, codec, Visible(prompt, codec, all)});
+    }
+    return &subset_->view;
+  }
+
+  engine::Request MakeRequest(const Step& step, int round, int free_tokens) {
     const CellPlan& plan = step.plan;
     engine::Request request;
     request.text = prompts_.test[step.prompt].text;
     request.tokens = prompts_.test[step.prompt].tokens;
     request.arm = plan.arm;
     request.reuse = plan.reuse;
-    if (plan.arm == engine::Arm::kRecycled) request.view = &views_.at(plan.reuse.codec);
+    if (plan.arm == engine::Arm::kRecycled) {
+      request.view = ViewOf(step.prompt, plan.reuse.codec);
+    }
     const bool all = !config_.long_prompts;
     request.max_new_tokens =
-        plan.goes_on || all ? prompts_.limits[step.prompt] : config_.marks.front();
+        plan.goes_on || all ? prompts_.test[step.prompt].limit : config_.marks.front();
     request.sampling = config_.sampling;
     request.sampling.seed += static_cast<std::uint64_t>(round);
     request.stop_at_eos = config_.stop_at_eos;
@@ -185,7 +240,9 @@ class EngineExecutor : public Executor {
     if (found != references_.end()) return found->second;
     const auto row = static_cast<std::uint64_t>(generator_->info().vocab) * sizeof(float);
     std::uint64_t bytes = 0;
-    for (const int limit : prompts_.limits) bytes += static_cast<std::uint64_t>(limit) * row;
+    for (const TestedTokens& test : prompts_.test) {
+      bytes += static_cast<std::uint64_t>(test.limit) * row;
+    }
     if (bytes > kMemory) references_.clear();
     return references_[prompt] =
                generator_->Generate(MakeRequest({prompt, {.goes_on = true}}, round, 0));
@@ -194,7 +251,11 @@ class EngineExecutor : public Executor {
   // What the generation alone does not tell.
   void DescribeSweep(std::size_t prompt, const engine::Request& request,
                      const engine::Generation& generation, record::Cell* cell) const {
-    cell->truncated_tokens = static_cast<std::int64_t>(prompts_.test[prompt].truncated_tokens);
+    const TestedTokens& tested = prompts_.test[prompt];
+    cell->truncated_tokens = tested.truncated_tokens;
+    if (tested.history_tokens) {
+      cell->history_tokens = static_cast<std::int64_t>(*tested.history_tokens);
+    }
     if (generation.entry) {
       const auto name = entry_names_.find(*generation.entry);
       if (name != entry_names_.end()) cell->entry = name->second;
@@ -219,7 +280,15 @@ class EngineExecutor : public Executor {
   // Of the model that is loaded.
   std::optional<engine::Generator> generator_;
   Prompts prompts_;
+  struct Subset {
+    std::size_t prompt;
+    cache::Codec codec;
+    cache::View view;
+  };
+
   std::map<cache::Codec, cache::View> views_;
+  std::optional<Subset> subset_;
+  std::map<cache::Codec, std::vector<Digest>> entries_;  // of each cached prompt
   std::map<std::size_t, engine::Generation> references_;
   int reference_round_ = 0;
   std::map<Digest, std::string> entry_names_;

@@ -14,18 +14,6 @@
 namespace kvr::experiment {
 namespace {
 
-void CheckLength(const std::string& what, std::size_t tokens, int new_tokens,
-                 const model::ArchiveInfo& info, const std::string& remedy) {
-  if (tokens == 0) throw InvalidInput(what + ": has no tokens for " + info.name);
-  if (tokens + static_cast<std::size_t>(new_tokens) <=
-      static_cast<std::size_t>(info.context_tokens)) {
-    return;
-  }
-  throw InvalidInput(
-      fmt::format("{}: its {} tokens and {} to generate pass the context of {} tokens of {}{}",
-                  what, tokens, new_tokens, info.context_tokens, info.name, remedy));
-}
-
 std::optional<std::size_t> ParentOf(const Tokens& tokens,
                                     const std::vector<engine::OpenTurn>& all) {
   std::optional<std::size_t> parent;
@@ -64,30 +52,54 @@ model::ArchiveInfo CheckArchive(const Config& config, const ModelChoice& choice)
   }
   const text::Tokenizer tokenizer(info.metadata.at("tokenizer"), info.tokenizer_model);
   std::optional<text::ChatTemplate> chat_template;
-  if (config.chat) chat_template.emplace(info.metadata.at("template"));
-  (void)PreparePrompts(config, {info, tokenizer, chat_template});
+  const Json& chat = info.metadata.at("template");
+  if (!chat.is_null()) chat_template.emplace(chat);
+  // As if each reply were as long as it may get.
+  const Reply longest = [](const Tokens&, int max_new_tokens) {
+    return Tokens(static_cast<std::size_t>(max_new_tokens), 0);
+  };
+  (void)PreparePrompts(config, {info, tokenizer, chat_template}, longest);
   return info;
 }
 
 }  // namespace
 
-Prompts PreparePrompts(const Config& config, const engine::PromptContext& context) {
+void CheckLength(const std::string& what, std::size_t tokens, int new_tokens,
+                 const model::ArchiveInfo& info, const std::string& remedy) {
+  if (tokens == 0) throw InvalidInput(what + ": has no tokens for " + info.name);
+  if (tokens + static_cast<std::size_t>(new_tokens) <=
+      static_cast<std::size_t>(info.context_tokens)) {
+    return;
+  }
+  throw InvalidInput(
+      fmt::format("{}: its {} tokens and {} to generate pass the context of {} tokens of {}{}",
+                  what, tokens, new_tokens, info.context_tokens, info.name, remedy));
+}
+
+Prompts PreparePrompts(const Config& config, const engine::PromptContext& context,
+                       const Reply& reply) {
+  if (config.make_prompts) return config.make_prompts(config, context, reply);
   Prompts prompts;
-  for (const CachedPrompt& cached : config.cache_prompts) {
-    prompts.cached.push_back(engine::PrepareOpenTurn(context, cached.text, config.chat));
-    CheckLength("cached prompt " + cached.id, prompts.cached.back().tokens.size(), 0, context.info,
-                "");
+  std::vector<engine::OpenTurn> cached;
+  for (const CachedPrompt& prompt : config.cache_prompts) {
+    cached.push_back(engine::PrepareOpenTurn(context, prompt.text, config.chat));
+    CheckLength("cached prompt " + prompt.id, cached.back().tokens.size(), 0, context.info);
+    prompts.cached.push_back({.text = cached.back().text, .tokens = cached.back().tokens});
   }
   const std::vector<bool> is_long = LongPrompts(config);
   for (std::size_t i = 0; i < config.test_prompts.size(); ++i) {
     const TestPrompt& test = config.test_prompts[i];
-    prompts.limits.push_back(is_long[i] ? config.marks.back() : config.marks.front());
-    prompts.test.push_back(engine::PreparePrompt(context, test.text, config.chat,
-                                                 config.truncate_left, prompts.limits.back()));
-    const Tokens& tokens = prompts.test.back().tokens;
-    CheckLength("test prompt " + test.id, tokens.size(), prompts.limits.back(), context.info,
+    const int limit = is_long[i] ? config.marks.back() : config.marks.front();
+    engine::Prompt prompt =
+        engine::PreparePrompt(context, test.text, config.chat, config.truncate_left, limit);
+    CheckLength("test prompt " + test.id, prompt.tokens.size(), limit, context.info,
                 "; \"truncate\": \"left\" cuts the prompt");
-    prompts.parents.push_back(ParentOf(tokens, prompts.cached));
+    const std::optional<std::size_t> parent = ParentOf(prompt.tokens, cached);
+    prompts.test.push_back({.text = std::move(prompt.text),
+                            .tokens = std::move(prompt.tokens),
+                            .truncated_tokens = prompt.truncated_tokens,
+                            .limit = limit,
+                            .parent = parent});
   }
   return prompts;
 }
@@ -113,6 +125,7 @@ std::string PromptsDigest(const Config& config) {
   all.push_back(nullptr);
   for (const TestPrompt& prompt : config.test_prompts) {
     all.push_back({prompt.id, prompt.group, prompt.text});
+    if (prompt.session) all.back().push_back(*prompt.session);
   }
   Sha256 digest;
   digest.Update(DumpLine(all));

@@ -181,6 +181,10 @@ std::vector<std::pair<std::string, Json>> PromptObjects(const Json& value, const
     spdlog::warn("{}: {} byte sequences are not UTF-8 and were replaced by U+FFFD", path.string(),
                  sanitized.replaced);
   }
+  const std::size_t begin = sanitized.text.find_first_not_of(" \t\r\n");
+  if (begin != std::string::npos && sanitized.text[begin] == '[') {
+    return PromptObjects(ParseJson(sanitized.text, path.string()), path.string() + ":", folder);
+  }
   std::istringstream lines(sanitized.text);
   int number = 0;
   for (std::string line; std::getline(lines, line);) {

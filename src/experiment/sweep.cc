@@ -190,6 +190,8 @@ class Sweep {
       cell.seed = config_.sampling.seed + static_cast<std::uint64_t>(round);
     }
     cell.cached_parent = executor_.ParentOf(step.prompt);
+    cell.session = test.session;
+    cell.turn = test.turn;
     return cell;
   }
 

@@ -2,13 +2,18 @@
 
 #include <array>
 
+#include "workloads/context.h"
+#include "workloads/control.h"
+#include "workloads/conversation.h"
 #include "workloads/pairs.h"
+#include "workloads/shared_prefix.h"
 
 namespace kvr::experiment {
 namespace {
 
 constexpr std::array kAll = {
-    workloads::kPairs,
+    workloads::kPairs,   workloads::kConversation, workloads::kSharedPrefix,
+    workloads::kControl, workloads::kContext,
 };
 
 }  // namespace

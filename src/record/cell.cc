@@ -92,7 +92,7 @@ void ListIdentity(const Fields& field, T& cell) {
         "Prompts of one session, or else of one cached parent, are not independent (2)");
   field("turn", cell.turn, "its place there, from 1 (2)");
   field("history_tokens", cell.history_tokens,
-        "the prompt's first tokens that an earlier turn, or a document that it is about, has; null "
+        "the prompt's tokens ahead of its own turn: the conversation so far, or the document; null "
         "where the workload says nothing of it (2)");
 }
 

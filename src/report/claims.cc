@@ -22,14 +22,14 @@ std::string Said(const Estimate& estimate) {
   return out + "; " + Counted(static_cast<std::int64_t>(estimate.prompts), "prompt") + ")";
 }
 
-std::string Said(const char* what, const std::optional<Estimate>& estimate) {
+std::string Said(const char* what, const std::optional<Estimate>& estimate, double margin) {
   if (!estimate) return std::string(what) + " not measured";
   std::string out = what + Print(" %+.1f %%", 100 * (estimate->ratio() - 1));
-  const std::optional<Equivalence> test = TestEquivalence(*estimate, kMargin);
+  const std::optional<Equivalence> test = TestEquivalence(*estimate, margin);
   if (!test) return out + ", too few prompts for a verdict";
   out += Print(" (90 %% interval %+.1f", 100 * (test->interval.low - 1)) +
          Print(" to %+.1f %%), ", 100 * (test->interval.high - 1));
-  out += test->verdict == Verdict::kEquivalent ? Print("equivalent within %.0f %%", 100 * kMargin)
+  out += test->verdict == Verdict::kEquivalent ? Print("equivalent within %.0f %%", 100 * margin)
                                                : ToString(test->verdict);
   return out + Print("; it could have seen %.1f %%", 100 * test->detectable);
 }
@@ -88,8 +88,8 @@ void Claim(const Scope& scope, Report& report) {
     const std::vector<const PromptCells*> controls = Controls(scope);
     if (AllRecycledBy(controls, variant).empty()) continue;
     claims.push_back(at + "Prompts without overlap, " + variant.Title() + ": " +
-                     Said("prefill", PrefillEstimate(controls, variant)) + ". " +
-                     Said("Decoding", DecodeEstimate(controls, variant)) + ".");
+                     Said("prefill", PrefillEstimate(controls, variant), scope.Margin()) + ". " +
+                     Said("Decoding", DecodeEstimate(controls, variant), scope.Margin()) + ".");
     break;  // the others: table no_overlap
   }
   for (const Variant& variant : scope.variants) {

@@ -104,12 +104,14 @@ void DescribeGaps(const Scope& scope, Report& report) {
                     "nothing ({})",
                     other, at));
   }
+  const bool all_control = scope.run->config.value("workload", Json()) == "control";
   for (const std::string& group : scope.controls_with_hits) {
-    report.warnings.push_back(std::string("control group \"")
-                                  .append(group)
-                                  .append("\" has hits and is not used as a control (")
-                                  .append(at)
-                                  .append(")"));
+    (all_control ? report.alarms : report.warnings)
+        .push_back(std::string("control group \"")
+                       .append(group)
+                       .append("\" has hits and is not used as a control (")
+                       .append(at)
+                       .append(")"));
   }
   const auto chat = scope.run->config.find("template");
   for (const Variant& variant : scope.variants) {

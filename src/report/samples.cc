@@ -125,6 +125,11 @@ std::string Scope::Title() const { return run->label + ", " + model + " (" + pre
 
 std::string Scope::Schedule() const { return info ? info->baseline_schedule : "block"; }
 
+double Scope::Margin() const {
+  const auto margin = run->config.find("margin");
+  return margin != run->config.end() && margin->is_number() ? margin->get<double>() : 0.03;
+}
+
 CodecPlace Scope::PlaceOf(const std::string& codec) const {
   if (codec == "fp32") return {0, 0, codec};
   if (info == nullptr) return {2, 0, codec};

@@ -29,8 +29,6 @@ using Number = std::optional<double>;
 
 // Fewer decoded cells of an arm and prompt give no total.
 inline constexpr std::size_t kFewestDecoded = 3;
-// What the controls may differ by and still be called equivalent.
-inline constexpr double kMargin = 0.03;
 
 // How the recycled arm ran.
 struct Variant {
@@ -73,6 +71,8 @@ struct Scope {
 
   [[nodiscard]] std::string Title() const;
   [[nodiscard]] std::string Schedule() const;  // the one baseline's
+  // What the controls may differ by and still be called equivalent: the config's "margin", or 3 %.
+  [[nodiscard]] double Margin() const;
   [[nodiscard]] std::vector<Variant> NullAndVariants() const;
   [[nodiscard]] CodecPlace PlaceOf(const std::string& codec) const;
 };

@@ -30,24 +30,43 @@ ChatTemplate::ChatTemplate(const nlohmann::json& spec) {
   }
 }
 
+const ChatTemplate::Role& ChatTemplate::RoleOf(const std::string& name) const {
+  const auto found = roles_.find(name);
+  if (found != roles_.end()) return found->second;
+  std::vector<std::string> known;
+  for (const auto& [role, unused] : roles_) known.push_back("'" + role + "'");
+  std::sort(known.begin(), known.end());
+  std::string list;
+  for (const std::string& role : known) list += (list.empty() ? "" : ", ") + role;
+  throw InvalidInput("found the role '" + name + "'; this model's chat template knows " + list);
+}
+
+std::string ChatTemplate::Turn(const Message& message) const {
+  const Role& role = RoleOf(message.role);
+  return role.prefix + message.content + role.suffix;
+}
+
+const std::string& ChatTemplate::Closing(const std::string& role) const {
+  return RoleOf(role).suffix;
+}
+
+std::string ChatTemplate::Opening() const {
+  std::string text = begin_;
+  if (default_system_) text += Turn({"system", *default_system_});
+  if (text.empty() && !strip_.empty() && RoleOf("user").prefix.starts_with(strip_)) {
+    throw InvalidInput("this model's chat template writes '" + strip_ +
+                       "' with each turn but the first, which this does not do yet");
+  }
+  if (text.starts_with(strip_)) text.erase(0, strip_.size());
+  return text;
+}
+
 std::string ChatTemplate::Render(std::span<const Message> messages, bool open_assistant) const {
   std::string text = begin_;
-  const auto add = [&](const std::string& role, const std::string& content) {
-    const auto found = roles_.find(role);
-    if (found == roles_.end()) {
-      std::vector<std::string> known;
-      for (const auto& [name, unused] : roles_) known.push_back("'" + name + "'");
-      std::sort(known.begin(), known.end());
-      std::string list;
-      for (const std::string& name : known) list += (list.empty() ? "" : ", ") + name;
-      throw InvalidInput("found the role '" + role + "'; this model's chat template knows " + list);
-    }
-    text += found->second.prefix + content + found->second.suffix;
-  };
   if (default_system_ && !messages.empty() && messages.front().role != "system") {
-    add("system", *default_system_);
+    text += Turn({"system", *default_system_});
   }
-  for (const Message& message : messages) add(message.role, message.content);
+  for (const Message& message : messages) text += Turn(message);
   if (open_assistant) text += open_assistant_;
   if (text.starts_with(strip_)) text.erase(0, strip_.size());
   return text;

@@ -168,9 +168,9 @@ class Generator {
   // cache::Store::Put do.
   // REQUIRES: an open store of `codec`.
   SaveResult Save(const std::string& text, cache::Codec codec = cache::Codec::kFp32);
-  // The same for tokens that need not be those of any text; they are stored without text, which no
-  // embedding finds.
-  SaveResult Save(Tokens tokens, cache::Codec codec = cache::Codec::kFp32);
+  // The same for tokens that need not be those of their text, such as a reply's. Without text, no
+  // embedding finds them.
+  SaveResult Save(Tokens tokens, cache::Codec codec = cache::Codec::kFp32, std::string text = "");
 
   // Forgets what the buffer holds, so that the next Save computes everything.
   void ForgetBuffer() { resident_.clear(); }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,17 +14,31 @@
 #include "kvr/base/json.h"
 #include "kvr/cache/view.h"
 #include "kvr/engine/generator.h"
+#include "kvr/engine/prompt.h"
 #include "kvr/experiment/workload.h"
 
 namespace kvr::experiment {
 
+struct Config;
+struct Prompts;
+
+// Texts are empty where a workload has no more than tokens, which it makes when a model is there.
 struct CachedPrompt {
   std::string id, text;
 };
 
 struct TestPrompt {
   std::string id, group, text;
+  std::optional<std::string> session = {};  // that it is a turn of
+  std::optional<int> turn = {};             // from 1
 };
+
+// What the model answers to a prompt, greedy or by the config's seed: a baseline's tokens.
+using Reply = std::function<Tokens(const Tokens& prompt, int max_new_tokens)>;
+
+// Makes the prompts of config.cache_prompts and config.test_prompts for one model.
+using MakePrompts =
+    std::function<Prompts(const Config&, const engine::PromptContext&, const Reply&)>;
 
 struct ModelChoice {
   std::string path;
@@ -37,6 +52,7 @@ struct Config {
   std::vector<CachedPrompt> cache_prompts;
   std::vector<TestPrompt> test_prompts;
   std::vector<std::string> control_groups;
+  MakePrompts make_prompts;          // where they are not the texts above
   std::vector<cache::Codec> codecs;  // a store each, filled once each
   // "reuses", or the matrix of "policies", "match", "codecs", "candidates" and "page_cache". The
   // first is the one that long prompts are decoded to the end by.

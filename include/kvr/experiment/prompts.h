@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "kvr/engine/prompt.h"
@@ -12,17 +13,43 @@
 
 namespace kvr::experiment {
 
-struct Prompts {
-  std::vector<engine::Prompt> test;
-  std::vector<int> limits;  // new tokens of those plans that go on
-  std::vector<engine::OpenTurn> cached;
-  // Of each test prompt, the one of `cached` that shares the longest token prefix with it; what a
-  // template alone has makes nobody a parent.
-  std::vector<std::optional<std::size_t>> parents;
+struct TestedTokens {
+  std::string text;  // what the tokens say; empty: no embedding can find anything for it
+  Tokens tokens;
+  int truncated_tokens = 0;
+  int limit = 0;  // new tokens of those plans that go on
+  // The cached prompt that shares the longest token prefix with it; what a template alone has makes
+  // nobody a parent.
+  std::optional<std::size_t> parent = {};
+  // Its tokens ahead of its own turn: the conversation so far, or the document that it is about.
+  std::optional<std::size_t> history_tokens = {};
+  // The cached prompts that its cells may see; nothing: all of them.
+  std::optional<std::vector<std::size_t>> sees = {};
 };
 
-// Throws kInvalidInput for a prompt that does not fit the context. Cost: tokenizes all of them.
-[[nodiscard]] Prompts PreparePrompts(const Config& config, const engine::PromptContext& context);
+struct CachedTokens {
+  std::string text;  // empty: stored without one, which no embedding finds
+  Tokens tokens;
+  // Its first tokens, which were a prompt: it is stored as by one who has just answered that, from
+  // what the cache had then, and that is what its cost is. Nothing: it is computed from nothing.
+  std::optional<std::size_t> answered_tokens = {};
+};
+
+// In the order of config.test_prompts and config.cache_prompts.
+struct Prompts {
+  std::vector<TestedTokens> test;
+  std::vector<CachedTokens> cached;
+};
+
+// Throws kInvalidInput for a prompt that does not fit the context. `reply` is asked by workloads
+// whose prompts hold replies. Cost: tokenizes all of them, and the replies.
+[[nodiscard]] Prompts PreparePrompts(const Config& config, const engine::PromptContext& context,
+                                     const Reply& reply);
+
+// Throws kInvalidInput unless `tokens`, of which there must be one, and the new ones fit the
+// context. `what` names the prompt, `remedy` is added to the message.
+void CheckLength(const std::string& what, std::size_t tokens, int new_tokens,
+                 const model::ArchiveInfo& info, const std::string& remedy = "");
 
 // Looks for the device and at each archive that the config names, without loading its weights, and
 // reads the prompts with its tokenizer. Throws kNotFound, kCorrupt, kIncompatible for another kind

@@ -60,7 +60,8 @@ class SettingReader {
   std::vector<std::string> known_;
 };
 
-// The objects of a JSONL file beside the config, or of an inline list, each with its place.
+// The objects of a file beside the config, one a line or all in one array, or of an inline list,
+// each with its place.
 [[nodiscard]] std::vector<std::pair<std::string, Json>> PromptObjects(
     const Json& value, const std::string& where, const std::filesystem::path& folder);
 

@@ -14,8 +14,9 @@ struct Config;
 
 struct Workload {
   const char* name;  // "workload" in a config
-  // Takes its settings from the config at `path` and fills in cache_prompts, test_prompts and
-  // control_groups. Throws kInvalidInput naming the place, kNotFound for a missing file.
+  // Takes its settings from the config at `path` and fills in cache_prompts, test_prompts,
+  // control_groups and, where prompts are more than their texts, make_prompts. Throws kInvalidInput
+  // naming the place, kNotFound for a missing file.
   void (*read)(SettingReader& reader, const std::filesystem::path& path, Config* config);
 };
 

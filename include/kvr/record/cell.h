@@ -60,7 +60,7 @@ struct Cell {
   // its place there, from 1.
   std::optional<std::string> session;
   std::optional<std::int64_t> turn;
-  // The prompt's first tokens, which the turn before left: what there was to be reused.
+  // The prompt's tokens ahead of its own turn: the conversation so far, or the document.
   std::optional<std::int64_t> history_tokens;
   std::string outcome;  // "hit", "miss", "off"
   std::optional<std::string> limited_by;

@@ -31,10 +31,21 @@ class ChatTemplate {
   // Throws kInvalidInput for a role that the model does not know.
   [[nodiscard]] std::string Render(std::span<const Message> messages, bool open_assistant) const;
 
+  // The same in parts, for conversations whose turns come one at a time: Opening, then each
+  // Turn, whose assistant's content stands between open_assistant and Closing("assistant").
+  // Opening has the default system message. Throws kInvalidInput as Render does, and where a
+  // conversation's beginning is part of its first turn.
+  [[nodiscard]] std::string Opening() const;
+  [[nodiscard]] std::string Turn(const Message& message) const;
+  [[nodiscard]] const std::string& open_assistant() const { return open_assistant_; }
+  [[nodiscard]] const std::string& Closing(const std::string& role) const;
+
  private:
   struct Role {
     std::string prefix, suffix;
   };
+  [[nodiscard]] const Role& RoleOf(const std::string& name) const;
+
   std::unordered_map<std::string, Role> roles_;
   std::string begin_;                          // put before the first message
   std::string strip_;                          // not written at the very beginning: Encode adds it

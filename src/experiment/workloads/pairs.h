@@ -1,10 +1,12 @@
 // "pairs": cached prompts and test prompts as they are listed, as the paper has them.
 #pragma once
 
+#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "kvr/base/error.h"
 #include "kvr/experiment/config.h"
 #include "kvr/experiment/setting_reader.h"
 #include "kvr/experiment/workload.h"
@@ -28,15 +30,19 @@ void ForEachPrompt(SettingReader& reader, const std::filesystem::path& path, con
   if (ids.empty()) reader.Fail(key, value, "at least one prompt");
 }
 
-inline void ReadPairs(SettingReader& reader, const std::filesystem::path& path, Config* config) {
+inline void ReadPrompts(SettingReader& reader, const std::filesystem::path& path, Config* config) {
   ForEachPrompt(reader, path, "cache_prompts", [&](auto&, const auto& id, const auto& text) {
     config->cache_prompts.push_back({id, text});
   });
-  std::vector<std::string> groups;
   ForEachPrompt(reader, path, "test_prompts", [&](auto& prompt, const auto& id, const auto& text) {
     config->test_prompts.push_back({id, prompt.String("group", "all"), text});
-    groups.push_back(config->test_prompts.back().group);
   });
+}
+
+inline void ReadPairs(SettingReader& reader, const std::filesystem::path& path, Config* config) {
+  ReadPrompts(reader, path, config);
+  std::vector<std::string> groups;
+  for (const TestPrompt& prompt : config->test_prompts) groups.push_back(prompt.group);
   config->control_groups = reader.Strings("control_groups", {});
   for (const std::string& group : config->control_groups) {
     reader.CheckOneOf("control_groups", group, groups);

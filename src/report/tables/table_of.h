@@ -95,7 +95,7 @@ class TableOf {
     const auto of_test = [get](auto value) {
       return [get, value](const Row& row) -> Value {
         const std::optional<Estimate> estimate = std::invoke(get, row);
-        const auto test = estimate ? TestEquivalence(*estimate, kMargin) : std::nullopt;
+        const auto test = estimate ? TestEquivalence(*estimate, row.scope.Margin()) : std::nullopt;
         return test ? value(*test) : Value{};
       };
     };
