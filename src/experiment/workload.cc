@@ -7,13 +7,14 @@
 #include "workloads/conversation.h"
 #include "workloads/pairs.h"
 #include "workloads/shared_prefix.h"
+#include "workloads/trace.h"
 
 namespace kvr::experiment {
 namespace {
 
 constexpr std::array kAll = {
     workloads::kPairs,   workloads::kConversation, workloads::kSharedPrefix,
-    workloads::kControl, workloads::kContext,
+    workloads::kControl, workloads::kContext,      workloads::kTrace,
 };
 
 }  // namespace
