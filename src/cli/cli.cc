@@ -95,6 +95,7 @@ void AddAll(CLI::App& app, Common* common) {
   AddModel(app);
   AddTokenize(app);
   AddBench(app);
+  AddTrace(app);
   app.failure_message(FailureMessage);
   UnmarkIn(app);
 }

@@ -19,6 +19,7 @@ void AddCache(CLI::App& app);
 void AddModel(CLI::App& app);
 void AddTokenize(CLI::App& app);
 void AddBench(CLI::App& app);
+void AddTrace(CLI::App& app);
 
 // Which archives, and how to run them.
 struct ModelOptions {

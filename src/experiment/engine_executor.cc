@@ -9,6 +9,7 @@
 #include "kvr/experiment/fidelity.h"
 #include "kvr/experiment/generation_record.h"
 #include "kvr/experiment/prompts.h"
+#include "kvr/experiment/trace_workload.h"
 #include "kvr/model/runtime.h"
 
 namespace kvr::experiment {
@@ -260,6 +261,10 @@ class EngineExecutor : public Executor {
     if (generation.entry) {
       const auto name = entry_names_.find(*generation.entry);
       if (name != entry_names_.end()) cell->entry = name->second;
+    }
+    if (cell->recycled() && tested.expected_depth) {
+      cell->expected_depth =
+          ExpectedDepth(*tested.expected_depth, request.reuse, config_.block_tokens);
     }
     if (cell->recycled()) {
       cell->available_depth =

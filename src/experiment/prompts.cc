@@ -8,6 +8,7 @@
 #include "kvr/base/error.h"
 #include "kvr/base/hash.h"
 #include "kvr/experiment/schedule.h"
+#include "kvr/experiment/trace_workload.h"
 #include "kvr/model/archive.h"
 #include "kvr/model/device.h"
 
@@ -127,6 +128,7 @@ std::string PromptsDigest(const Config& config) {
     all.push_back({prompt.id, prompt.group, prompt.text});
     if (prompt.session) all.back().push_back(*prompt.session);
   }
+  if (config.trace) all.push_back(DescribeSample(config.trace->sample));
   Sha256 digest;
   digest.Update(DumpLine(all));
   return Hex(digest.Finish());

@@ -10,6 +10,7 @@
 #include "kvr/base/interrupt.h"
 #include "kvr/experiment/calibration.h"
 #include "kvr/experiment/prompts.h"
+#include "kvr/experiment/trace_workload.h"
 #include "kvr/record/run_folder.h"
 
 namespace kvr::experiment {
@@ -100,6 +101,7 @@ class Sweep {
   void RunModel(const ModelChoice& choice) {
     record::ModelInfo loaded =
         executor_.Load(choice, [this](const std::string& what) { Tell(what); });
+    RecordTrace(loaded);
     for (const cache::Codec codec : config_.codecs) {
       OpenCache(codec);
       FillCache(loaded, codec);
@@ -120,6 +122,18 @@ class Sweep {
       }
     }
     executor_.Unload();
+  }
+
+  // What the whole trace says of this model, in place of what is there of it.
+  void RecordTrace(const record::ModelInfo& model) {
+    if (config_.trace == nullptr) return;
+    std::erase_if(run_.trace, [&](const record::TraceRow& row) {
+      return row.model == model.name && row.precision == model.precision;
+    });
+    for (record::TraceRow& row : TraceRowsOf(*config_.trace, model)) {
+      run_.trace.push_back(std::move(row));
+    }
+    folder_.Write(run_.trace);
   }
 
   // Its name is recorded before it is made, so that nothing is left that nobody removes.

@@ -8,13 +8,14 @@
 #include "workloads/pairs.h"
 #include "workloads/retrieval.h"
 #include "workloads/shared_prefix.h"
+#include "workloads/trace.h"
 
 namespace kvr::experiment {
 namespace {
 
 constexpr std::array kAll = {
-    workloads::kPairs,   workloads::kConversation, workloads::kSharedPrefix,
-    workloads::kControl, workloads::kContext,      workloads::kRetrieval,
+    workloads::kPairs,   workloads::kConversation, workloads::kSharedPrefix, workloads::kControl,
+    workloads::kContext, workloads::kRetrieval,    workloads::kTrace,
 };
 
 }  // namespace

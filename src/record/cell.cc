@@ -110,6 +110,10 @@ void ListOutcome(const Fields& field, T& cell) {
         "lossy codec");
   field("prompt_tokens", cell.prompt_tokens, "tokens of the prompt as run");
   field("reuse_depth", cell.reuse_depth, "tokens whose keys and values were restored");
+  field("expected_depth", cell.expected_depth,
+        "the depth that the workload's own arithmetic says, of recycled cells with policy `prefix` "
+        "and match `token` or `block`; null where it says nothing. Another `reuse_depth` is an "
+        "alarm (2)");
   field("available_depth", cell.available_depth,
         "the longest token prefix of the prompt that the cache held, whatever the match rule; null "
         "when not known");

@@ -3,6 +3,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <set>
+#include <sstream>
 
 #include "fields.h"
 #include "kvr/base/error.h"
@@ -201,6 +202,24 @@ class CellReader {
   std::string first_stray_, first_repeated_;
 };
 
+// Written by one rename, it is whole or absent.
+std::vector<TraceRow> ReadTrace(const std::filesystem::path& path) {
+  std::vector<TraceRow> rows;
+  if (!std::filesystem::exists(path)) return rows;
+  std::istringstream lines(ReadFile(path));
+  for (std::string line; std::getline(lines, line);) {
+    const std::string where = fmt::format("{}:{}", path.string(), rows.size() + 1);
+    Json json;
+    try {
+      json = ParseJson(line, where);
+    } catch (const Error& error) {
+      throw Corrupt(error.what());
+    }
+    rows.push_back(TraceRowFromJson(json, where));
+  }
+  return rows;
+}
+
 }  // namespace
 
 Json ToJson(const Run& run) {
@@ -235,6 +254,7 @@ Run ReadRun(const std::filesystem::path& folder) {
   run.label = run.name + "/" + std::filesystem::canonical(folder).filename().string();
   CellReader(folder / "cells.jsonl", &run).Read();
   ReadLookups(folder / "lookups.jsonl", &run);
+  run.trace = ReadTrace(folder / "trace.jsonl");
   return run;
 }
 

@@ -19,6 +19,7 @@ namespace {
 constexpr const char* kDescription = "run.json";
 constexpr const char* kCells = "cells.jsonl";
 constexpr const char* kLookups = "lookups.jsonl";
+constexpr const char* kTrace = "trace.jsonl";
 constexpr const char* kCache = "sweep-cache";
 
 // Also what is no more than a broken link.
@@ -104,7 +105,10 @@ RunFolder::RunFolder(fs::path folder) : path_(std::move(folder)) {
   for (fs::directory_iterator entry(path_, ignored), end; !ignored && entry != end;
        entry.increment(ignored)) {
     const fs::path file = entry->path();
-    if (file.filename().string().starts_with("run.json.tmp-")) fs::remove(file, ignored);
+    const std::string name = file.filename().string();
+    if (name.starts_with("run.json.tmp-") || name.starts_with("trace.jsonl.tmp-")) {
+      fs::remove(file, ignored);
+    }
   }
 }
 
@@ -121,6 +125,13 @@ void RunFolder::DropTornLines() const {
   if (!Exists(lookups())) return;
   const UniqueFd file = OpenToAppend(lookups());
   DropTornLine(file.get(), lookups());
+}
+
+void RunFolder::Write(const std::vector<TraceRow>& trace) const {
+  std::string lines;
+  for (const TraceRow& row : trace) lines += DumpLine(ToJson(row)) + "\n";
+  WriteAndRename(path_ / kTrace, lines);
+  SyncFolder(path_);
 }
 
 void RunFolder::Append(const Cell& cell) const {

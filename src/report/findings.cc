@@ -128,6 +128,7 @@ void DescribeGaps(const Scope& scope, Report& report) {
 // What the cells of a scope contradict, lack or met.
 struct Counts {
   std::int64_t broken = 0, contradicting = 0, claimed_unseen = 0, baseline_off = 0;
+  std::int64_t other_depth = 0;  // than the workload's arithmetic says
   std::int64_t no_baseline = 0, prompts = 0, unsteady = 0, truncated = 0;
   std::int64_t warm = 0, cold = 0, hits = 0;
 };
@@ -147,6 +148,7 @@ void CountCells(const Scope& scope, const PromptCells& prompt, const Cells& cell
       ++counts->contradicting;
     }
     if (cell->hit() && cell->exact_claimed && !IsCompared(*cell)) ++counts->claimed_unseen;
+    if (cell->expected_depth && cell->reuse_depth != *cell->expected_depth) ++counts->other_depth;
     if (cell->truncated_tokens > 0) ++counts->truncated;
     if (cell->hit()) ++counts->hits;
     if (cell->page_cache == "warm") ++counts->warm;
@@ -245,6 +247,8 @@ void DescribeScope(const Scope& scope, Report& report) {
       " cells are recorded as exact, but no baseline of their prompt has their tokens");
   say(report.alarms, "BASELINE NOT REPEATABLE: ", counts.baseline_off,
       " baseline cells differ from the baseline that ran before their prompt's cells");
+  say(report.alarms, "ANOTHER DEPTH: ", counts.other_depth,
+      " cells reused more or fewer tokens than their workload's arithmetic says");
   say(report.warnings, "", counts.claimed_unseen, " hits claim to be exact and were not compared");
   say(report.warnings, "", counts.no_baseline,
       " prompts have recycled cells and no baseline: no speedup for them");

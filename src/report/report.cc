@@ -17,11 +17,12 @@ namespace {
 
 // Columns that say the same in every row are for programs.
 void MarkConstants(const std::vector<Scope>& scopes, std::size_t runs, std::vector<Table>* tables) {
-  std::set<std::string> models, precisions, codecs, page_caches;
+  std::set<std::string> models, precisions, codecs, page_caches, traces;
   std::set<std::optional<std::int64_t>> candidates;
   for (const Scope& scope : scopes) {
     models.insert(scope.model);
     precisions.insert(scope.precision);
+    for (const TraceRow& row : scope.run->trace) traces.insert(row.trace);
     for (const Variant& variant : scope.variants) {
       codecs.insert(variant.codec);
       page_caches.insert(variant.page_cache);
@@ -33,6 +34,7 @@ void MarkConstants(const std::vector<Scope>& scopes, std::size_t runs, std::vect
       if (column.key == "run") column.constant = runs < 2;
       if (column.key == "model") column.constant = models.size() < 2;
       if (column.key == "precision") column.constant = precisions.size() < 2;
+      if (column.key == "trace") column.constant = traces.size() < 2;
       if (column.key == "candidates") column.constant = candidates.size() < 2;
       if (column.key == "asked_page_cache") column.constant = page_caches.size() < 2;
       if (column.key == "codec" && table.name != "codecs") column.constant = codecs.size() < 2;
@@ -59,6 +61,25 @@ Report BuildReport(std::span<const Run> runs, std::span<const TableKind> tables)
   }
   MarkConstants(scopes, runs.size(), &report.tables);
   return report;
+}
+
+std::vector<Table> TraceTables(std::vector<TraceRow> rows) {
+  Run run;
+  run.trace = std::move(rows);
+  Scope scope;
+  scope.run = &run;
+  if (!run.trace.empty()) {
+    scope.model = run.trace.front().model.value_or("");
+    scope.precision = run.trace.front().precision.value_or("");
+  }
+  std::vector<Table> tables;
+  for (const TableKind& kind : kTables) {
+    if (kind.make != TraceTable && kind.make != TraceBinsTable) continue;
+    tables.push_back(kind.make({scope}));
+    tables.back().name = kind.name;
+  }
+  MarkConstants({scope}, 1, &tables);
+  return tables;
 }
 
 std::vector<std::string> TableNames() { return NamesOf(std::span<const TableKind>(kTables)); }

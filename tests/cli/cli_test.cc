@@ -29,7 +29,8 @@ TEST_F(CliTest, HelpAndVersionSucceedAndShowExamples) {
                                                   {"model", "info"},
                                                   {"model", "verify"},
                                                   {"bench"},
-                                                  {"tokenize"}}) {
+                                                  {"tokenize"},
+                                                  {"trace"}}) {
     std::vector<std::string> args = command;
     args.push_back("--help");
     const Result result = Run(args);

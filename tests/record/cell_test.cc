@@ -36,6 +36,7 @@ Cell FullCell() {
   cell.session = "c1";
   cell.turn = 2;
   cell.history_tokens = 8;
+  cell.expected_depth = 64;
   cell.work = {9, 1, 0, 1, 0};
   cell.peak_memory_bytes = 1 << 20;
   return cell;

@@ -8,9 +8,10 @@ namespace {
 // A line of schema 1 as this version writes it: fields that it did not have are null.
 Json Complete(Json line) {
   line["schema"] = kResultsSchema;
-  for (const char* field : {"available_depth", "candidates", "seed", "cached_parent", "totals_ms",
-                            "wall_ms", "other_cpu_ms", "steal_ms", "asked_page_cache", "session",
-                            "turn", "history_tokens", "work", "peak_memory_bytes"}) {
+  for (const char* field :
+       {"available_depth", "candidates", "seed", "cached_parent", "totals_ms", "wall_ms",
+        "other_cpu_ms", "steal_ms", "asked_page_cache", "session", "turn", "history_tokens",
+        "expected_depth", "work", "peak_memory_bytes"}) {
     if (!line.contains(field)) line[field] = nullptr;
   }
   for (const char* field : {"tier", "save_ms"}) line.erase(field);  // no longer written

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -22,6 +23,7 @@ namespace kvr::experiment {
 
 struct Config;
 struct Prompts;
+struct TraceWorkload;
 
 // Texts are empty where a workload has no more than tokens, which it makes when a model is there.
 struct CachedPrompt {
@@ -55,6 +57,7 @@ struct Config {
   std::vector<std::string> control_groups;
   MakePrompts make_prompts;                    // where they are not the texts above
   std::optional<RetrievalSettings> retrieval;  // of a study of look-ups, which has no prompts
+  std::shared_ptr<const TraceWorkload> trace;  // of workload "trace", else null
   std::vector<cache::Codec> codecs;            // a store each, filled once each
   // "reuses", or the matrix of "policies", "match", "codecs", "candidates" and "page_cache". The
   // first is the one that long prompts are decoded to the end by.

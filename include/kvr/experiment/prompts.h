@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +26,8 @@ struct TestedTokens {
   std::optional<std::size_t> history_tokens = {};
   // The cached prompts that its cells may see; nothing: all of them.
   std::optional<std::vector<std::size_t>> sees = {};
+  // What of it those have, by the workload's own arithmetic, token by token.
+  std::optional<std::int64_t> expected_depth = {};
 };
 
 struct CachedTokens {

@@ -67,6 +67,7 @@ struct Cell {
   bool exact_claimed = false;
   std::int64_t prompt_tokens = 0;
   std::int64_t reuse_depth = 0;
+  std::optional<std::int64_t> expected_depth;   // what the workload's arithmetic says it must be
   std::optional<std::int64_t> available_depth;  // what the prefix policy finds for this prompt
   std::optional<double> similarity;  // of the prompt and the used entry, or the nearest on a miss
   std::optional<std::string> entry, page_cache;

@@ -1,4 +1,4 @@
-// A run: run.json, the cells of cells.jsonl and the look-ups of lookups.jsonl
+// A run: run.json, the cells of cells.jsonl, the look-ups of lookups.jsonl, a trace's trace.jsonl
 // (docs/results_format.md, whose tables are made from the field lists of src/record/run.cc).
 //
 // Thread safety: plain values and pure functions.
@@ -14,6 +14,7 @@
 #include "kvr/base/json.h"
 #include "kvr/record/cell.h"
 #include "kvr/record/lookup.h"
+#include "kvr/record/trace.h"
 
 namespace kvr::record {
 
@@ -63,11 +64,12 @@ struct Run {
   std::optional<std::string> finished;  // none: interrupted, or still running
   std::vector<Cell> cells;
   std::vector<Lookup> lookups;        // of a study that generates nothing; its run has no cells
+  std::vector<TraceRow> trace;        // what arithmetic over a whole trace says
   std::int64_t stray_cells = 0;       // of a model or prompt that the run does not have: left out
   std::vector<std::string> warnings;  // what was wrong with the files and yet tolerated
 };
 
-// run.json's object. Cells, look-ups, stray cells and warnings are not in it.
+// run.json's object. Cells, look-ups, the trace's rows, stray cells and warnings are not in it.
 [[nodiscard]] Json ToJson(const Run& run);
 
 // Throws unless the run that was left in the folder `where` may be gone on with by the program,
@@ -76,9 +78,9 @@ struct Run {
 void CheckResumes(const Run& before, const Run& now, const std::string& where);
 
 // Reads a run folder. A last line without its newline that is not JSON was cut off by a crash: it
-// is left out with a warning, and so are a cell that was there before and stray cells. Throws
-// kNotFound when a file is missing, kCorrupt naming file, line and field, kIncompatible for a newer
-// schema.
+// is left out with a warning, and so are a cell that was there before and stray cells. trace.jsonl
+// may be absent. Throws kNotFound when another file is missing, kCorrupt naming file, line and
+// field, kIncompatible for a newer schema.
 [[nodiscard]] Run ReadRun(const std::filesystem::path& folder);
 
 // The fields of run.json, of its models and of what filling cost, as rows of

@@ -41,6 +41,8 @@ class RunFolder {
   void Write(const Run& run) const;
   // Cuts off the lines that a killed process did not finish.
   void DropTornLines() const;
+  // Replaces trace.jsonl; durable.
+  void Write(const std::vector<TraceRow>& trace) const;
   // One line, by one call; durable.
   void Append(const Cell& cell) const;
   void Append(const Lookup& lookup) const;

@@ -49,6 +49,10 @@ struct Report {
 // share the tables, told apart by a column. Cost: a few passes over the cells, and little more.
 [[nodiscard]] Report BuildReport(std::span<const record::Run> runs);
 
+// The tables of a trace's arithmetic alone, which is of no run: "trace" and "trace_bins". REQUIRES:
+// all rows are of one model, or of none.
+[[nodiscard]] std::vector<Table> TraceTables(std::vector<record::TraceRow> rows);
+
 // A way to write a report. CSV: RFC 4180; the report has one block per table, each after a line
 // "# <name>: <title>" and ended by an empty line, alarms and warnings are "#" lines on top, and one
 // table alone is a plain file with one head line. LaTeX: a fragment for \input that needs the
