@@ -17,13 +17,14 @@ namespace {
 
 // Columns that say the same in every row are for programs.
 void MarkConstants(const std::vector<Scope>& scopes, std::size_t runs, std::vector<Table>* tables) {
-  std::set<std::string> models, precisions, codecs;
+  std::set<std::string> models, precisions, codecs, page_caches;
   std::set<std::optional<std::int64_t>> candidates;
   for (const Scope& scope : scopes) {
     models.insert(scope.model);
     precisions.insert(scope.precision);
     for (const Variant& variant : scope.variants) {
       codecs.insert(variant.codec);
+      page_caches.insert(variant.page_cache);
       if (variant.policy == "embedding") candidates.insert(variant.candidates);
     }
   }
@@ -32,6 +33,7 @@ void MarkConstants(const std::vector<Scope>& scopes, std::size_t runs, std::vect
       if (column.key == "run") column.constant = runs < 2;
       if (column.key == "model") column.constant = models.size() < 2;
       if (column.key == "precision") column.constant = precisions.size() < 2;
+      if (column.key == "asked_page_cache") column.constant = page_caches.size() < 2;
       if (column.key == "candidates") column.constant = candidates.size() < 2;
       if (column.key == "codec" && table.name != "codecs") column.constant = codecs.size() < 2;
     }
@@ -49,7 +51,7 @@ Report BuildReport(std::span<const Run> runs, std::span<const TableKind> tables)
   for (const Run& run : runs) DescribeRun(run, report);
   for (const Scope& scope : scopes) {
     DescribeScope(scope, report);
-    Claim(scope, report);
+    Claim(scope, scopes, report);
   }
   for (const TableKind& kind : tables) {
     report.tables.push_back(kind.make(scopes));

@@ -32,6 +32,9 @@ inline constexpr std::size_t kFewestDecoded = 3;
 // What the controls may differ by and still be called equivalent.
 inline constexpr double kMargin = 0.03;
 
+// What an adjusted p-value may be at most where a row is said to differ.
+inline constexpr double kLevel = 0.05;
+
 // How the recycled arm ran.
 struct Variant {
   std::string policy;

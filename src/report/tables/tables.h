@@ -17,6 +17,8 @@ namespace kvr::report {
   TABLE(workloads, SpeedTable)      \
   TABLE(totals, MarkTable)          \
   TABLE(phases, PhaseTable)         \
+  TABLE(percentiles, QuantileTable) \
+  TABLE(memory, MemoryTable)        \
   TABLE(fidelity, FidelityTable)    \
   TABLE(no_overlap, ControlTable)   \
   TABLE(baselines, BaselineTable)   \
