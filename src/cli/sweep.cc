@@ -69,9 +69,10 @@ void Run(const Options& options) {
         experiment::CellsPerModel(config) * static_cast<std::int64_t>(config.models.size());
     std::cout << config.name << ": " << config.models.size() << " models, "
               << config.cache_prompts.size() << " prompts to cache, " << config.test_prompts.size()
-              << " to test, " << config.reuses.size() << " ways of reuse, " << config.repetitions
-              << " repetitions: " << cells << " cells, up to " << config.marks.back()
-              << " new tokens each\n";
+              << " to test, " << config.reuses.size() << " ways of reuse, "
+              << (config.until_width ? std::to_string(config.least_repetitions) + " to " : "")
+              << config.repetitions << " repetitions: " << (config.until_width ? "at most " : "")
+              << cells << " cells, up to " << config.marks.back() << " new tokens each\n";
     return;
   }
   const fs::path folder = ChooseFolder(options, config);
