@@ -1,5 +1,7 @@
 #include "kvr/experiment/machine_facts.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <charconv>
 #include <fstream>
 #include <optional>
@@ -43,7 +45,9 @@ Json Caches(const fs::path& root) {
     const std::string level = Line(folder / "level"), type = Line(folder / "type");
     if (level.empty()) break;
     const std::string suffix = type == "Data" ? "d" : type == "Instruction" ? "i" : "";
-    if (const auto bytes = Bytes(Line(folder / "size"))) caches["L" + level + suffix] = *bytes;
+    if (const auto bytes = Bytes(Line(folder / "size"))) {
+      caches[fmt::format("L{}{}", level, suffix)] = *bytes;
+    }
   }
   return caches.empty() ? Json(nullptr) : caches;
 }
@@ -55,9 +59,8 @@ Json Governor(const fs::path& root) {
     const std::string governor = Line(cpu.path() / "cpufreq/scaling_governor");
     if (!governor.empty()) governors.insert(governor);
   }
-  std::string all;
-  for (const std::string& governor : governors) all += (all.empty() ? "" : ", ") + governor;
-  return all.empty() ? Json(nullptr) : Json(all);
+  if (governors.empty()) return nullptr;
+  return fmt::format("{}", fmt::join(governors, ", "));
 }
 
 }  // namespace
