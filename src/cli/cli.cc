@@ -18,6 +18,7 @@
 #include "kvr/base/json.h"
 #include "kvr/base/log.h"
 #include "kvr/base/process.h"
+#include "kvr/experiment/environment.h"
 
 namespace kvr::cli {
 
@@ -70,7 +71,7 @@ struct Common {
 
 // Options of the program itself, and all subcommands.
 void AddAll(CLI::App& app, Common* common) {
-  app.set_version_flag("--version", std::string("kvr " KVR_VERSION " (" KVR_COMMIT ")"));
+  app.set_version_flag("--version", "kvr " + experiment::VersionAndCommit());
   app.require_subcommand(1);
   app.fallthrough();
   app.get_formatter()->column_width(34);

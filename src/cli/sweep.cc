@@ -73,9 +73,10 @@ void PrintCount(const experiment::Config& config, std::int64_t lookups) {
         experiment::CellsPerModel(config) * static_cast<std::int64_t>(config.models.size());
     std::cout << config.name << ": " << config.models.size() << " models, "
               << config.cache_prompts.size() << " prompts to cache, " << config.test_prompts.size()
-              << " to test, " << config.reuses.size() << " ways of reuse, " << config.repetitions
-              << " repetitions: " << cells << " cells, up to " << config.marks.back()
-              << " new tokens each\n";
+              << " to test, " << config.reuses.size() << " ways of reuse, "
+              << (config.until_width ? std::to_string(config.least_repetitions) + " to " : "")
+              << config.repetitions << " repetitions: " << (config.until_width ? "at most " : "")
+              << cells << " cells, up to " << config.marks.back() << " new tokens each\n";
   }
 }
 

@@ -161,12 +161,31 @@ void ReadModels(SettingReader& reader, Config* config) {
   }
 }
 
+// A number, or the rule {"until_width", "least", "most"}.
+void ReadRepetitions(SettingReader& reader, const std::string& where, Config* config) {
+  const Json* const value = reader.Find("repetitions");
+  if (value == nullptr || !value->is_object()) {
+    config->repetitions = static_cast<int>(reader.Integer("repetitions", 3, 1, 10000));
+    return;
+  }
+  SettingReader rule(*value, where + "/repetitions");
+  (void)rule.Need("until_width", "a number");
+  config->until_width = rule.Number("until_width", 0, 0.001, 10);
+  config->least_repetitions = static_cast<int>(rule.Integer("least", 3, 2, 10000));
+  const int fallback = std::max(20, config->least_repetitions);
+  config->repetitions =
+      static_cast<int>(rule.Integer("most", fallback, config->least_repetitions, 10000));
+  rule.Finish();
+  reader.Use("repetitions", rule.used());
+}
+
 // How many cells, how long, and how they are sampled.
-void ReadCells(SettingReader& reader, Config* config) {
-  config->repetitions = static_cast<int>(reader.Integer("repetitions", 3, 1, 10000));
+void ReadCells(SettingReader& reader, const std::string& where, Config* config) {
+  ReadRepetitions(reader, where, config);
   config->warmups = static_cast<int>(reader.Integer("warmups", 2, 0, 1000));
   config->marks = reader.Integers("max_new_tokens", 16, 1, 1 << 20);
   std::sort(config->marks.begin(), config->marks.end());
+  reader.Use("long_prompts", nullptr);  // all
   if (reader.Find("long_prompts") != nullptr) {
     config->long_prompts = static_cast<int>(reader.Integer("long_prompts", 0, 0, 1 << 20));
   }
@@ -199,6 +218,22 @@ void ReadMachine(SettingReader& reader, Config* config) {
   }
 }
 
+// The settings as they are used. A config of these, but for those that are null, is the same.
+Json InFull(const SettingReader& reader, const Config& config) {
+  Json full = reader.used();
+  for (const char* axis : kAxes) full.erase(axis);
+  full["reuses"] = Json::array();
+  for (const engine::Reuse& reuse : config.reuses) {
+    Json& one = full["reuses"].emplace_back();
+    one["policy"] = engine::ToString(reuse.policy);
+    one["match"] = cache::ToString(reuse.match);
+    one["codec"] = cache::ToString(reuse.codec);
+    one["page_cache"] = reuse.cold ? "cold" : "warm";
+    if (reuse.policy.by_similarity) one["candidates"] = reuse.candidates;
+  }
+  return full;
+}
+
 }  // namespace
 
 Config ReadConfig(const std::filesystem::path& path, const std::vector<std::string>& settings,
@@ -220,9 +255,10 @@ Config ReadConfig(const std::filesystem::path& path, const std::vector<std::stri
   const std::string workload = reader.OneOf("workload", "pairs", NamesOf(workloads));
   FindNamed(workloads, workload)->read(reader, path, &config);
   ReadReuses(reader, where, &config);
-  ReadCells(reader, &config);
+  ReadCells(reader, where, &config);
   ReadMachine(reader, &config);
   reader.Finish();
+  config.in_full = InFull(reader, config);
   return config;
 }
 

@@ -1,5 +1,6 @@
 #include "kvr/experiment/environment.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -11,30 +12,68 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <string_view>
 
+#include "build_facts.h"
+#include "git_state.h"
+#include "kvr/base/cores.h"
+#include "kvr/experiment/machine_facts.h"
 #include "kvr/model/machine.h"
 
 namespace kvr::experiment {
+namespace {
+
+constexpr std::string_view kCommit = KVR_COMMIT;
+
+Json Known(const std::string& text) {
+  return text.empty() || text == "unknown" ? Json(nullptr) : Json(text);
+}
+
+Json Libraries(const model::Runtime& runtime) {
+  Json libraries = {{"libtorch", Known(runtime.libtorch_version)},
+                    {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100,
+                                        FMT_VERSION % 100)}};
+  for (const Library& library : kLibraries) libraries[library.name] = Known(library.version);
+  return libraries;
+}
+
+}  // namespace
+
+std::string VersionAndCommit() {
+  return std::string(kVersion) + " (" + (kCommit.empty() ? "unknown" : std::string(kCommit)) + ")";
+}
 
 Json DescribeEnvironment() {
   const model::Runtime runtime = model::DescribeRuntime();
   utsname system{};
-  ::uname(&system);
+  const bool have_system = ::uname(&system) == 0;
   struct sysinfo memory {};
-  ::sysinfo(&memory);
+  const bool have_memory = ::sysinfo(&memory) == 0;
   std::array<double, 3> load{};
   const bool have_load = ::getloadavg(load.data(), 3) == 3;
-  return {{"cpu_model", runtime.cpu_model},
-          {"instruction_set", runtime.instruction_set},
-          {"threads", runtime.threads},
-          {"libtorch_version", runtime.libtorch_version},
-          {"host", system.nodename},
-          {"kernel", std::string(system.sysname) + " " + system.release},
-          {"memory_bytes", static_cast<std::uint64_t>(memory.totalram) * memory.mem_unit},
-          {"load_average", have_load ? Json(load) : Json(nullptr)},
-          {"commit", KVR_COMMIT},
-          {"version", KVR_VERSION},
-          {"build_type", KVR_BUILD_TYPE}};
+  const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
+  const Cores cores = UsableCores();
+  Json environment = {
+      {"cpu_model", Known(runtime.cpu_model)},
+      {"instruction_set", Known(runtime.instruction_set)},
+      {"threads", runtime.threads},
+      {"cpus", online > 0 ? Json(online) : Json(nullptr)},
+      {"usable_cores", cores.usable},
+      {"cores_limited_by", cores.limit},
+      {"libtorch_version", Known(runtime.libtorch_version)},
+      {"host", Known(system.nodename)},
+      {"kernel", Known(have_system ? std::string(system.sysname) + " " + system.release : "")},
+      {"memory_bytes",
+       have_memory ? Json(std::uint64_t{memory.totalram} * memory.mem_unit) : Json(nullptr)},
+      {"load_average", have_load ? Json(load) : Json(nullptr)},
+      {"commit", Known(std::string(kCommit))},
+      {"dirty", kCommit.empty() ? Json(nullptr) : Json(kCommit.ends_with("-dirty"))},
+      {"version", kVersion},
+      {"build_type", Known(kBuildType)},
+      {"compiler", {{"name", Known(kCompiler)}, {"version", Known(kCompilerVersion)}}},
+      {"libraries", Libraries(runtime)}};
+  environment.update(DescribeMachine());
+  return environment;
 }
 
 Json DescribeModel(engine::Generator& generator) {

@@ -53,11 +53,13 @@ const Json& SettingReader::Need(const std::string& key, const std::string& expec
 
 std::string SettingReader::String(const std::string& key, std::optional<std::string> fallback) {
   if (!fallback) return AsString(key, Need(key, "a string"));
+  Use(key, fallback->empty() ? Json(nullptr) : Json(*fallback));
   const Json* value = Find(key);
   return value == nullptr ? *fallback : AsString(key, *value);
 }
 
 std::vector<int> SettingReader::Integers(const std::string& key, int fallback, int low, int high) {
+  Use(key, fallback);
   const Json* value = Find(key);
   if (value == nullptr) return {fallback};
   const bool list = value->is_array();
@@ -76,6 +78,7 @@ std::vector<int> SettingReader::Integers(const std::string& key, int fallback, i
 
 std::vector<std::string> SettingReader::Strings(const std::string& key,
                                                 std::vector<std::string> fallback, bool required) {
+  Use(key, fallback.empty() ? Json(nullptr) : Json(fallback));
   const Json* value = required ? &Need(key, "a string or a list of strings") : Find(key);
   if (value == nullptr) return fallback;
   if (value->is_string()) return {value->get<std::string>()};
@@ -108,6 +111,7 @@ void SettingReader::CheckOneOf(const std::string& key, const std::string& value,
 }
 
 double SettingReader::Number(const std::string& key, double fallback, double low, double high) {
+  Use(key, fallback);
   const Json* value = Find(key);
   if (value == nullptr) return fallback;
   std::ostringstream range;
@@ -120,15 +124,32 @@ double SettingReader::Number(const std::string& key, double fallback, double low
 
 std::int64_t SettingReader::Integer(const std::string& key, std::int64_t fallback, std::int64_t low,
                                     std::int64_t high) {
+  Use(key, fallback);
   const Json* value = Find(key);
   return value == nullptr ? fallback : AsInteger(key, *value, low, high);
 }
 
 bool SettingReader::Bool(const std::string& key, bool fallback) {
+  Use(key, fallback);
   const Json* value = Find(key);
   if (value == nullptr) return fallback;
   if (!value->is_boolean()) Fail(key, *value, "true or false");
   return value->get<bool>();
+}
+
+Json SettingReader::used() const {
+  Json all = used_;
+  for (const auto& [key, value] : object_.items()) {
+    if (std::find(known_.begin(), known_.end(), key) == known_.end()) continue;
+    // What was asked for by Use() alone stands as it is.
+    if (value.is_object() && used_.contains(key)) continue;
+    all[key] = value;
+    if (!value.is_array()) continue;
+    for (Json& item : all[key]) {
+      if (item.is_object() && item.contains("id")) item = Json(item["id"]);
+    }
+  }
+  return all;
 }
 
 void SettingReader::Finish() const {

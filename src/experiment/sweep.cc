@@ -10,6 +10,7 @@
 #include "kvr/base/interrupt.h"
 #include "kvr/experiment/calibration.h"
 #include "kvr/experiment/prompts.h"
+#include "kvr/experiment/stopping.h"
 #include "kvr/experiment/trace_workload.h"
 #include "kvr/record/run_folder.h"
 
@@ -43,9 +44,9 @@ class Sweep {
 
   // Begins a run in the folder, or takes up the one that was left there.
   void Open() {
-    total_ = CellsPerModel(config_) * static_cast<std::int64_t>(config_.models.size());
     run_.name = config_.name;
     run_.config = config_.json;
+    run_.config_in_full = config_.in_full;
     for (const TestPrompt& prompt : config_.test_prompts) run_.prompts.push_back(prompt.id);
     run_.prompts_sha256 = PromptsDigest(config_);
     run_.environment = executor_.Environment();
@@ -55,6 +56,7 @@ class Sweep {
     } else {
       record::CheckFree(folder_.path());
     }
+    CountTotal();
     // Once kept, it stays kept.
     if (options_.keep_cache) run_.cache_kept = true;
     folder_.Write(run_);
@@ -75,9 +77,24 @@ class Sweep {
                     " cells are none that this config makes; start a new run");
     }
     done_ = static_cast<std::int64_t>(finished_.size());
-    before.cells.clear();
+    resumed_ = std::exchange(before.cells, {});
     before.finished.reset();
     run_ = std::move(before);
+  }
+
+  // At most: models that are not done may need fewer rounds.
+  void CountTotal() {
+    const std::int64_t round = CellsPerModel(config_) / config_.repetitions;
+    const auto models = static_cast<std::int64_t>(config_.models.size());
+    total_ = models * round * config_.repetitions;
+    for (const record::ModelInfo& model : run_.models) {
+      total_ -= (config_.repetitions - RoundsOf(model)) * round;
+    }
+  }
+
+  // Those that ran, once that is known, or else the most.
+  int RoundsOf(const record::ModelInfo& model) const {
+    return static_cast<int>(model.repetitions.rounds.value_or(config_.repetitions));
   }
 
   bool OfThisConfig(const record::Cell& cell, const std::vector<record::ModelInfo>& models) const {
@@ -107,7 +124,7 @@ class Sweep {
       FillCache(loaded, codec);
       executor_.Freeze(codec);
     }
-    const record::ModelInfo& model = ChooseBaseline(std::move(loaded));
+    record::ModelInfo& model = ChooseBaseline(std::move(loaded));
     const bool free = model.baseline_schedule == "free";
     const int free_tokens =
         static_cast<int>(model.free_chunk_tokens.value_or(config_.block_tokens));
@@ -115,12 +132,7 @@ class Sweep {
       Tell("warming up");
       executor_.WarmUp(step, free_tokens);
     }
-    for (int round = 0; round < config_.repetitions; ++round) {
-      for (const Step& step : RoundOf(config_, free, round)) {
-        record::Cell cell = NewCell(model, step, round);
-        if (!finished_.contains(Identity(cell))) RunCell(step, round, free_tokens, &cell);
-      }
-    }
+    RunRounds(free, free_tokens, &model);
     executor_.Unload();
   }
 
@@ -134,6 +146,27 @@ class Sweep {
       run_.trace.push_back(std::move(row));
     }
     folder_.Write(run_.trace);
+  }
+
+  // A run that is taken up decides by the same cells, and so runs the same rounds.
+  void RunRounds(bool free, int free_tokens, record::ModelInfo* model) {
+    Stopping stopping(config_, *model);
+    for (const record::Cell& cell : resumed_) stopping.Add(cell);
+    const int most = RoundsOf(*model);
+    for (int round = 0; round < most; ++round) {
+      for (const Step& step : RoundOf(config_, free, round)) {
+        record::Cell cell = NewCell(*model, step, round);
+        if (finished_.contains(Identity(cell))) continue;
+        RunCell(step, round, free_tokens, &cell);
+        stopping.Add(cell);
+      }
+      const record::Repetitions now = stopping.After(round + 1);
+      if (!now.stopped_by) continue;
+      model->repetitions = now;
+      folder_.Write(run_);
+      break;
+    }
+    CountTotal();
   }
 
   // Its name is recorded before it is made, so that nothing is left that nobody removes.
@@ -164,8 +197,8 @@ class Sweep {
 
   // As the run was begun, or else by a calibration of its own. Returns the run's own record of the
   // model.
-  const record::ModelInfo& ChooseBaseline(record::ModelInfo loaded) {
-    for (const record::ModelInfo& before : run_.models) {
+  record::ModelInfo& ChooseBaseline(record::ModelInfo loaded) {
+    for (record::ModelInfo& before : run_.models) {
       if (before.name != loaded.name || before.precision != loaded.precision) continue;
       if (before.encoder_fingerprint != loaded.encoder_fingerprint) {
         throw Incompatible(folder_.path().string() +
@@ -226,7 +259,8 @@ class Sweep {
   Executor& executor_;
   const record::RunFolder folder_;
   record::Run run_;
-  std::set<std::string> finished_;  // cells that a resumed run has, by their identity
+  std::vector<record::Cell> resumed_;  // what a resumed run has
+  std::set<std::string> finished_;     // cells that a resumed run has, by their identity
   std::int64_t done_ = 0, total_ = 0;
 };
 

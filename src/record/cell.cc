@@ -189,6 +189,12 @@ std::optional<double> Cell::DecodeMsPerToken() const {
   return *decode_ms / static_cast<double>(new_tokens - 1);
 }
 
+std::string ClusterOf(const Cell& cell) {
+  if (cell.session) return "session " + *cell.session;
+  if (cell.cached_parent) return "parent " + *cell.cached_parent;
+  return "own " + cell.prompt_id;
+}
+
 std::string Identity(const Cell& cell) {
   return cell.model + "\n" + cell.precision + "\n" + cell.prompt_id + "\n" +
          std::to_string(cell.repetition) + "\n" + cell.arm + "\n" + cell.schedule + "\n" +

@@ -2,8 +2,10 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <array>
 #include <set>
 #include <sstream>
+#include <string_view>
 
 #include "fields.h"
 #include "kvr/base/error.h"
@@ -11,6 +13,12 @@
 #include "lines.h"
 
 namespace kvr::record {
+namespace {
+
+constexpr auto kStops = std::to_array<std::string_view>({"fixed", "width", "most"});
+
+}  // namespace
+
 template <typename Fields, typename T>
 requires std::is_same_v<std::remove_const_t<T>, ModelInfo>
 void List(const Fields& field, T& model) {
@@ -48,6 +56,23 @@ void List(const Fields& field, T& model) {
           "comparison uses these times");
     inner("free_ms", model.calibration_free_ms, "the same without the schedule");
   });
+  field.Group("repetitions", [&](const auto& inner) {
+    auto& own = model.repetitions;
+    inner("rounds", own.rounds, "that ran; null while they do, and in runs from before (2)");
+    inner("stopped_by", own.stopped_by,
+          "`fixed`: the config gives their number; `width`: `width` was `wanted_width` or less; "
+          "`most`: it was not, and the config allows no more (2)",
+          OneOf{kStops});
+    inner("wanted_width", own.wanted_width,
+          "the config's `until_width`; null where it has none (2)");
+    inner("width", own.width,
+          "of the 95 % interval of the first way of reuse's TTFT speedup over all but the control "
+          "groups, high over low less 1, as far as the noise among rounds makes it "
+          "(`docs/statistics.md`); null for fewer than two rounds (2)");
+    inner("interval_width", own.interval_width,
+          "of the whole interval, of which how prompts differ is a part; null for fewer than three "
+          "clusters (2)");
+  });
 }
 
 template <typename Fields, typename T>
@@ -75,13 +100,15 @@ void List(const Fields& field, T& run) {
         "the config as written, `--set` applied; what it leaves out has the defaults of "
         "`docs/config_format.md`. The report reads `control_groups`: names of the workloads that "
         "share nothing with the cache");
+  field("config_in_full", run.config_in_full,
+        "every setting with the value that was used, and the ways of reuse as `reuses`; of prompts "
+        "listed in the config the names alone (2)",
+        MayLack{.or_null = true});
   field("prompts", run.prompts, "names of the test prompts (2)", MayLack{});
   field("prompts_sha256", run.prompts_sha256,
         "of all prompts' names and texts; a run is resumed with the same ones only");
   field("environment", run.environment,
-        "`cpu_model`, `instruction_set` (in use), `threads`, `libtorch_version`, `host`, "
-        "`load_average` (at the start), `commit`, `build_type` and whatever else describes the "
-        "machine");
+        "the machine, the program and its build; what is not known is null: below");
   field("models", run.models, "one object per archive, below", MayLack{});
   field.Group("cache", [&](const auto& inner) {
     inner("subfolders", run.cache_subfolders, "of `sweep-cache/` that the run made (2)");

@@ -107,9 +107,10 @@ std::optional<double> Quantile(std::span<const double> sample, double q) {
 
 std::optional<double> Median(std::span<const double> sample) { return Quantile(sample, 0.5); }
 
-std::optional<double> P95(std::span<const double> sample) {
-  if (sample.size() < 2) return std::nullopt;
-  return Quantile(sample, 0.95);
+std::optional<double> Percentile(std::span<const double> sample, double q) {
+  constexpr double kRounding = 1e-9;  // 1 - 0.9 is below 0.1
+  if (static_cast<double>(sample.size()) - 1 < (1 - kRounding) / (1 - q)) return std::nullopt;
+  return Quantile(sample, q);
 }
 
 std::optional<double> Mean(std::span<const double> sample) {

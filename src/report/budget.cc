@@ -60,7 +60,7 @@ Curve CurveOf(const TimesByLength& times) {
   std::vector<Pool> pools;
   for (const auto& [length, clusters] : times) {
     const Samples samples = AllOf(clusters);
-    const Number p95 = P95(samples);
+    const Number p95 = Percentile(samples, 0.95);
     if (!p95) continue;
     curve.lengths.push_back(static_cast<double>(length));
     pools.push_back({*p95, static_cast<double>(samples.size()), 1});

@@ -22,7 +22,7 @@ struct Curve {
 // The 95th percentile at each length, made never to fall by pooling neighbours that do (the pool
 // adjacent violators of Ayer et al., "An empirical distribution function for sampling with
 // incomplete information", Annals of Mathematical Statistics 26 (1955)), each weighing its cells.
-// Lengths of fewer than two cells are left out.
+// Lengths of fewer than 21 cells, which have no such percentile, are left out.
 [[nodiscard]] Curve CurveOf(const TimesByLength& times);
 
 struct Reach {

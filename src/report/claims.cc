@@ -2,6 +2,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "findings.h"
+#include "kvr/record/holm.h"
 #include "lookups.h"
 #include "values.h"
 
@@ -23,15 +24,41 @@ std::string Said(const Estimate& estimate) {
   return out + "; " + Counted(static_cast<std::int64_t>(estimate.prompts), "prompt") + ")";
 }
 
-std::string Said(const char* what, const std::optional<Estimate>& estimate, double margin) {
+// How table no_overlap judges the estimate: adjusted over its rows, which are all ways of all
+// scopes.
+template <typename EstimateOf>
+bool DiffersInItsTable(std::span<const Scope> scopes, const Estimate& own, EstimateOf estimate_of) {
+  std::vector<double> p_values;
+  for (const Scope& scope : scopes) {
+    for (const Variant& variant : scope.NullAndVariants()) {
+      const std::optional<Estimate> estimate = estimate_of(Controls(scope), variant);
+      const Number p = estimate ? PValue(*estimate) : std::nullopt;
+      if (p) p_values.push_back(*p);
+    }
+  }
+  const std::vector<double> adjusted = HolmAdjusted(p_values);
+  for (std::size_t i = 0; i < adjusted.size(); ++i) {
+    if (p_values[i] == PValue(own)) return adjusted[i] <= kLevel;  // equal ones are judged alike
+  }
+  return false;
+}
+
+template <typename EstimateOf>
+std::string SaidOfControls(const char* what, std::span<const Scope> scopes, const Scope& scope,
+                           const Variant& variant, EstimateOf estimate_of) {
+  const std::optional<Estimate> estimate = estimate_of(Controls(scope), variant);
   if (!estimate) return std::string(what) + " not measured";
   std::string out = what + Print(" %+.1f %%", 100 * (estimate->ratio() - 1));
-  const std::optional<Equivalence> test = TestEquivalence(*estimate, margin);
+  const std::optional<Equivalence> test = TestEquivalence(*estimate, scope.Margin());
   if (!test) return out + ", too few prompts for a verdict";
   out += Print(" (90 %% interval %+.1f", 100 * (test->interval.low - 1)) +
          Print(" to %+.1f %%), ", 100 * (test->interval.high - 1));
-  out += test->verdict == Verdict::kEquivalent ? Print("equivalent within %.0f %%", 100 * margin)
-                                               : ToString(test->verdict);
+  if (test->verdict == Verdict::kEquivalent) {
+    out += Print("equivalent within %.0f %%", 100 * scope.Margin());
+  } else {
+    out += ToString(DiffersInItsTable(scopes, *estimate, estimate_of) ? Verdict::kDiffers
+                                                                      : Verdict::kUndecided);
+  }
   return out + Print("; it could have seen %.1f %%", 100 * test->detectable);
 }
 
@@ -55,7 +82,7 @@ void ClaimLookups(const Scope& scope, const std::string& at, Report& report) {
 
 }  // namespace
 
-void Claim(const Scope& scope, Report& report) {
+void Claim(const Scope& scope, std::span<const Scope> scopes, Report& report) {
   std::vector<std::string>& claims = report.claims;
   const std::string at = report.one_scope ? "" : scope.Title() + ": ";
   const std::vector<const PromptCells*> tested = AllButControls(scope);
@@ -108,8 +135,8 @@ void Claim(const Scope& scope, Report& report) {
     const std::vector<const PromptCells*> controls = Controls(scope);
     if (AllRecycledBy(controls, variant).empty()) continue;
     claims.push_back(at + "Prompts without overlap, " + variant.Title() + ": " +
-                     Said("prefill", PrefillEstimate(controls, variant), scope.Margin()) + ". " +
-                     Said("Decoding", DecodeEstimate(controls, variant), scope.Margin()) + ".");
+                     SaidOfControls("prefill", scopes, scope, variant, PrefillEstimate) + ". " +
+                     SaidOfControls("Decoding", scopes, scope, variant, DecodeEstimate) + ".");
     break;  // the others: table no_overlap
   }
   for (const Variant& variant : scope.variants) {

@@ -39,59 +39,16 @@ bool TokensMatchABaseline(const PromptCells& prompt, const Cell& cell) {
   });
 }
 
-// Cells that took more than twice their prompt's and arm's median, to the first token or for each
-// token after it.
-std::int64_t Outliers(const Cells& cells) {
-  const Number ttft = MedianOf(cells, &Cell::ttft_ms);
-  const Number decode = MedianOf(cells, &Cell::DecodeMsPerToken);
-  return CountIf(cells, [&](const Cell& cell) {
-    const Number own = cell.DecodeMsPerToken();
-    return cell.ttft_ms > 2 * *ttft || (own && *own > 2 * *decode);
-  });
-}
-
-// What else the machine did while the cells ran.
-void DescribeLoad(const Run& run, Report& report) {
-  double wall = 0, other = 0, stolen = 0;
-  std::int64_t cells = 0, busy = 0;
-  for (const Cell& cell : run.cells) {
-    // The system counts in ticks of 10 ms, which say nothing of shorter cells.
-    if (cell.wall_ms.value_or(0) < 50) continue;
-    ++cells;
-    wall += *cell.wall_ms;
-    other += cell.other_cpu_ms.value_or(0);
-    stolen += cell.steal_ms.value_or(0);
-    if (cell.other_cpu_ms.value_or(0) > std::max(20.0, *cell.wall_ms / 10)) ++busy;
-  }
-  if (!(wall > 0)) return;
-  if (other > 0.05 * wall || busy * 20 > cells) {
-    report.warnings.push_back(fmt::format(
-        "{}: load during the run: other processes took {:.0f} % of a CPU, and more than "
-        "10 % in {} of {} cells",
-        run.label, 100 * other / wall, busy, cells));
-  }
-  if (stolen > 0.01 * wall) {
-    report.warnings.push_back(run.label + ": the hypervisor took " +
-                              Print("%.1f %%", 100 * stolen / wall) + " of the run's time (steal)");
-  }
-}
-
 // What the cells themselves don't allow to be said.
 void DescribeGaps(const Scope& scope, Report& report) {
   const std::string at = scope.Title();
-  std::int64_t outliers = 0, few = 0, other = 0;
+  std::int64_t few = 0, other = 0;
   for (const PromptCells& prompt : scope.prompts) {
-    outliers += Outliers(prompt.baseline) + Outliers(prompt.second);
     other += std::ssize(prompt.other_baseline);
     for (const auto& [variant, cells] : prompt.recycled) {
-      outliers += Outliers(cells);
       const std::int64_t least = std::min(CountIf(cells, IsFull), CountIf(prompt.baseline, IsFull));
       if (!prompt.baseline.empty() && least < std::int64_t{kFewestDecoded}) ++few;
     }
-  }
-  if (outliers > 0) {
-    report.warnings.push_back(fmt::format(
-        "{} outliers: cells above twice the median of their prompt and arm ({})", outliers, at));
   }
   if (few > 0) {
     report.warnings.push_back(fmt::format(
@@ -123,6 +80,27 @@ void DescribeGaps(const Scope& scope, Report& report) {
                                 at + ")");
     }
   }
+}
+
+// Where a rule ended the rounds: what it reached, and what more of them would not narrow.
+void DescribeRepetitions(const Scope& scope, Report& report) {
+  if (scope.info == nullptr) return;
+  const Repetitions& own = scope.info->repetitions;
+  if (!own.rounds || !own.wanted_width || !own.width) return;
+  const bool reached = *own.width <= *own.wanted_width;
+  std::string line = fmt::format(
+      "{}: {} rounds, {}: their noise leaves the interval of the first way's speed-up {:.1f} % "
+      "wide, {:.1f} % were asked",
+      scope.Title(), *own.rounds, reached ? "enough" : "the most allowed", 100 * *own.width,
+      100 * *own.wanted_width);
+  if (!reached) line += "; a quieter machine narrows it, or a larger \"most\"";
+  if (own.interval_width && *own.interval_width > *own.wanted_width) {
+    line += fmt::format(
+        "; the whole interval is {:.1f} % wide, as prompts differ: more prompts narrow that, more "
+        "rounds do not",
+        100 * *own.interval_width);
+  }
+  (reached ? report.facts : report.warnings).push_back(std::move(line));
 }
 
 // What the cells of a scope contradict, lack or met.
@@ -256,6 +234,8 @@ void DescribeScope(const Scope& scope, Report& report) {
       " times the depth differs between repetitions of a prompt; a frozen cache should not do "
       "that");
   say(report.warnings, "", counts.truncated, " cells had their prompt cut short");
+  DescribeRepetitions(scope, report);
+  DescribeDisturbances(scope, report);
   DescribeGaps(scope, report);
 }
 

@@ -10,7 +10,12 @@ namespace kvr::report {
 void DescribeRun(const Run& run, Report& report);
 void DescribeScope(const Scope& scope, Report& report);
 
-// What the tables say of a model, in sentences.
-void Claim(const Scope& scope, Report& report);
+// What disturbed the measurement, each with what to do: load and steal time of a run; outliers,
+// drift, and files that were not where their cells wanted them, of one model.
+void DescribeLoad(const Run& run, Report& report);
+void DescribeDisturbances(const Scope& scope, Report& report);
+
+// What the tables, which are of all `scopes`, say of a model, in sentences.
+void Claim(const Scope& scope, std::span<const Scope> scopes, Report& report);
 
 }  // namespace kvr::report

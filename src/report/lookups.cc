@@ -71,7 +71,7 @@ Recall RecallOf(const LookupGroup& group) {
   recall.depth = Mean(shares);
   recall.available = Mean(available);
   recall.rank = Median(ranks);
-  recall.rank_p95 = P95(ranks);
+  recall.rank_p95 = Percentile(ranks, 0.95);
   recall.embed_ms = MedianOverQueries(group, [](const Lookup& lookup) { return lookup.embed_ms; });
   recall.lookup_ms =
       MedianOverQueries(group, [](const Lookup& lookup) { return Number(lookup.lookup_ms); });

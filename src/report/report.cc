@@ -53,7 +53,7 @@ Report BuildReport(std::span<const Run> runs, std::span<const TableKind> tables)
   for (const Run& run : runs) DescribeRun(run, report);
   for (const Scope& scope : scopes) {
     DescribeScope(scope, report);
-    Claim(scope, report);
+    Claim(scope, scopes, report);
   }
   for (const TableKind& kind : tables) {
     report.tables.push_back(kind.make(scopes));

@@ -85,9 +85,7 @@ PromptCells PromptOf(const Cell& cell, const Run& run) {
   PromptCells prompt;
   prompt.workload = cell.workload;
   prompt.id = cell.prompt_id;
-  prompt.cluster = cell.session         ? "session " + *cell.session
-                   : cell.cached_parent ? "parent " + *cell.cached_parent
-                                        : "own " + cell.prompt_id;
+  prompt.cluster = ClusterOf(cell);
   prompt.tokens = cell.prompt_tokens;
   prompt.control_group = std::find(run.control_groups.begin(), run.control_groups.end(),
                                    cell.workload) != run.control_groups.end();

@@ -30,6 +30,9 @@ using Number = std::optional<double>;
 // Fewer decoded cells of an arm and prompt give no total.
 inline constexpr std::size_t kFewestDecoded = 3;
 
+// What an adjusted p-value may be at most where a row is said to differ.
+inline constexpr double kLevel = 0.05;
+
 // How the recycled arm ran.
 struct Variant {
   std::string policy;

@@ -31,6 +31,11 @@ Value Rate(std::int64_t count, std::int64_t of) {
   return {std::to_string(count) + " of " + std::to_string(of), *Quotient(count, of)};
 }
 
+Value PValueOf(Number p) {
+  if (p && *p < 0.001) return {"<0.001", *p};
+  return Formatted("%.3f", p);
+}
+
 Value Ratio(const std::optional<Estimate>& estimate) {
   return estimate ? Times(estimate->ratio()) : Value{};
 }

@@ -23,6 +23,8 @@ namespace kvr::report {
 [[nodiscard]] Value SignedPercent(Number share);
 // "39 of 40", because 39999 of 40000 would be rounded to 100 %. Raw: the share.
 [[nodiscard]] Value Rate(std::int64_t count, std::int64_t of);
+// A p-value. Small ones are for programs.
+[[nodiscard]] Value PValueOf(Number p);
 [[nodiscard]] Value Ratio(const std::optional<Estimate>& estimate);
 [[nodiscard]] std::string ToString(Verdict verdict);
 template <typename Predicate>

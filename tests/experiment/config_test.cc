@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "kvr/base/file.h"
 #include "testing.h"
 
@@ -118,6 +120,74 @@ TEST_F(ConfigTest, ReusesAreListedOneByOneInPlaceOfTheMatrix) {
   config_["reuses"][1] = {{"policie", "prefix"}};
   EXPECT_NE(Refusal().find("/reuses/1/policie"), std::string::npos);
   EXPECT_NE(Refusal({"reuses=[]"}).find("/reuses"), std::string::npos);
+}
+
+TEST_F(ConfigTest, RepetitionsAreANumberOrARuleWithACap) {
+  EXPECT_EQ(Read().until_width, std::nullopt);
+  EXPECT_EQ(Read().repetitions, 3);
+  config_["repetitions"] = {{"until_width", 0.05}};
+  EXPECT_EQ(Read().until_width, 0.05);
+  EXPECT_EQ(Read().least_repetitions, 3);
+  EXPECT_EQ(Read().repetitions, 20);
+  EXPECT_EQ(Read({"repetitions=5"}).until_width, std::nullopt);
+  const Config config = Read({R"(repetitions={"until_width":0.1,"least":30})"});
+  EXPECT_EQ(config.least_repetitions, 30);
+  EXPECT_EQ(config.repetitions, 30);
+  for (const auto& [rule, place] : std::vector<std::pair<const char*, const char*>>{
+           {R"({})", "/repetitions/until_width: is missing"},
+           {R"({"most":5})", "/repetitions/until_width: is missing"},
+           {R"({"until_width":0})", "/repetitions/until_width: found 0"},
+           {R"({"until_width":"5%"})", "/repetitions/until_width: found"},
+           {R"({"until_width":0.1,"least":1})", "/repetitions/least: found 1"},
+           {R"({"until_width":0.1,"least":9,"most":8})", "/repetitions/most: found 8"},
+           {R"({"until_width":0.1,"max":8})", "/repetitions/max: is no known setting"},
+           {R"([3])", "/repetitions: found [3]"},
+           {R"(null)", "/repetitions: found null"}}) {
+    const std::string message = Refusal({std::string("repetitions=") + rule});
+    EXPECT_NE(message.find(place), std::string::npos) << rule << ": " << message;
+  }
+}
+
+// All settings, and no other config than that which was read.
+TEST_F(ConfigTest, InFullItHasEveryDefaultAndReadsAsTheSame) {
+  const Json before = Read().in_full;
+  for (const auto& [key, value] : std::map<std::string, Json>{{"name", "c"},
+                                                              {"workload", "pairs"},
+                                                              {"repetitions", 3},
+                                                              {"warmups", 2},
+                                                              {"max_new_tokens", 16},
+                                                              {"long_prompts", nullptr},
+                                                              {"temperature", 0},
+                                                              {"seed", 0},
+                                                              {"stop_at_eos", true},
+                                                              {"template", "raw"},
+                                                              {"threads", 0},
+                                                              {"device", "cpu"},
+                                                              {"min_depth", 1},
+                                                              {"cache_prompts", "cache.jsonl"}}) {
+    ASSERT_TRUE(before.contains(key)) << key;
+    EXPECT_EQ(before.at(key), value) << key;
+  }
+  EXPECT_EQ(before.at("reuses"), Json::parse(R"([{"policy": "embedding", "match": "token",
+      "codec": "fp32", "candidates": 5, "page_cache": "warm"}])"));
+  for (const Json& changes :
+       {Json::object(), Json{{"repetitions", {{"until_width", 0.1}}}, {"seed", 7}},
+        Json{{"policies", {"prefix", "embedding"}}, {"codecs", {"int8", "fp32"}}}}) {
+    config_.update(changes);
+    const Json full = Read().in_full;
+    config_ = full;
+    for (const auto& [key, value] : full.items()) {
+      if (value.is_null()) config_.erase(key);
+    }
+    EXPECT_EQ(Read().in_full, full);
+    config_.erase("reuses");
+  }
+}
+
+// The texts of prompts that the config lists are in "config" alone.
+TEST_F(ConfigTest, InFullListedPromptsAreNames) {
+  config_["cache_prompts"] = {{{"id", "p"}, {"text", "one"}}};
+  EXPECT_EQ(Read().in_full.at("cache_prompts"), Json{"p"});
 }
 
 TEST_F(ConfigTest, SettingsOnTheCommandLineWin) {

@@ -5,9 +5,43 @@
 #include <unistd.h>
 
 #include "kvr/base/clock.h"
+#include "kvr/base/file.h"
 
 namespace kvr::experiment {
 namespace {
+
+// Each fact is known or null; what every build and Linux knows is known.
+TEST(DescribeEnvironmentTest, TellsOfMachineProgramAndBuild) {
+  const Json facts = DescribeEnvironment();
+  for (const char* key :
+       {"cpu_model",        "instruction_set",  "threads", "cpus",     "usable_cores",
+        "cores_limited_by", "libtorch_version", "host",    "kernel",   "memory_bytes",
+        "load_average",     "commit",           "dirty",   "version",  "build_type",
+        "compiler",         "libraries",        "caches",  "governor", "cgroup_cpus"}) {
+    ASSERT_TRUE(facts.contains(key)) << key;
+    EXPECT_NE(facts.at(key), "unknown") << key;
+    EXPECT_NE(facts.at(key), "") << key;
+  }
+  // What is written is what the document has.
+  const std::string document =
+      ReadFile(std::filesystem::path(KVR_SOURCE) / "docs" / "results_format.md");
+  for (const auto& [key, value] : facts.items()) {
+    EXPECT_NE(document.find("`" + key + "`"), std::string::npos) << key;
+  }
+  EXPECT_GT(facts.at("memory_bytes"), 1 << 20);
+  EXPECT_GE(facts.at("cpus"), facts.at("usable_cores"));
+  EXPECT_FALSE(facts.at("compiler").at("name").is_null());
+  for (const char* library :
+       {"libtorch", "sentencepiece", "nlohmann_json", "fmt", "spdlog", "cli11"}) {
+    const std::string version = facts.at("libraries").at(library);
+    EXPECT_NE(version.find('.'), std::string::npos) << library << version;
+  }
+  if (!facts.at("commit").is_null()) {
+    const std::string commit = facts.at("commit");
+    EXPECT_EQ(facts.at("dirty"), commit.ends_with("-dirty"));
+    EXPECT_NE(VersionAndCommit().find(commit), std::string::npos);
+  }
+}
 
 TEST(LoadMeterTest, CountsWhatOthersComputeAndNotWhatWeDo) {
   const LoadMeter meter;

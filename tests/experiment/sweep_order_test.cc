@@ -57,6 +57,7 @@ class FakeExecutor : public Executor {
     ran.emplace_back(cell->prompt_id, round);
     cell->outcome = step.plan.arm == engine::Arm::kBaseline || cell->is_null() ? "off" : "miss";
     cell->prompt_tokens = 4;
+    if (ttft_ms) cell->ttft_ms = ttft_ms(*cell);
     cell->tokens = {1};
     cell->new_tokens = 1;
   }
@@ -67,6 +68,7 @@ class FakeExecutor : public Executor {
   std::vector<std::string> calls;
   std::vector<std::pair<std::string, int>> ran;
   std::function<void(const std::string& call)> on_call;
+  std::function<double(const record::Cell& cell)> ttft_ms;
 
  private:
   void Note(const std::string& call) {
@@ -157,6 +159,117 @@ TEST_F(SweepOrderTest, ResumesWhereverItWasStopped) {
       EXPECT_EQ(Identity(run.cells[i]), Identity(whole[i])) << call << i;
     }
   }
+}
+
+// The recycled cells' times of round `i` are `swing` above or below 50.
+std::function<double(const record::Cell&)> Swinging(double swing) {
+  return [swing](const record::Cell& cell) {
+    if (cell.policy == "off") return 100.0;
+    return 50 * (cell.repetition % 2 == 0 ? 1 + swing : 1 - swing);
+  };
+}
+
+TEST_F(SweepOrderTest, AFixedNumberOfRoundsIsRecordedAsSuch) {
+  fake_.ttft_ms = Swinging(0.01);
+  Sweep();
+  const record::Repetitions rounds = Read().models.at(0).repetitions;
+  EXPECT_EQ(rounds.rounds, 3);
+  EXPECT_EQ(rounds.stopped_by, "fixed");
+  EXPECT_EQ(rounds.wanted_width, std::nullopt);
+  EXPECT_GT(rounds.width.value(), 0);
+  EXPECT_EQ(rounds.interval_width, std::nullopt);  // two prompts of one parent: no interval
+}
+
+TEST_F(SweepOrderTest, RoundsEndWhenTheirNoiseIsSmallEnough) {
+  config_.repetitions = 20;
+  config_.until_width = 0.05;
+  fake_.ttft_ms = Swinging(0);
+  Sweep();
+  EXPECT_EQ(Read().models.at(0).repetitions.stopped_by, "width");
+  EXPECT_EQ(Read().models.at(0).repetitions.rounds, 3);  // the least, though two would do
+  EXPECT_EQ(Read().cells.size(), 3u * 2 * 4);
+
+  fs::remove_all(folder());
+  fake_.ttft_ms = Swinging(0.02);
+  Sweep();
+  const record::Repetitions rounds = Read().models.at(0).repetitions;
+  EXPECT_EQ(rounds.stopped_by, "width");
+  EXPECT_GT(rounds.rounds, 3);
+  EXPECT_LT(rounds.rounds, 20);
+  EXPECT_LE(rounds.width.value(), 0.05);
+  EXPECT_EQ(Read().cells.size(), static_cast<std::size_t>(*rounds.rounds) * 2 * 4);
+}
+
+TEST_F(SweepOrderTest, RoundsEndAtTheMostWhereTheNoiseStays) {
+  config_.repetitions = 5;
+  config_.until_width = 0.05;
+  fake_.ttft_ms = Swinging(0.3);
+  Sweep();
+  const record::Repetitions rounds = Read().models.at(0).repetitions;
+  EXPECT_EQ(rounds.stopped_by, "most");
+  EXPECT_EQ(rounds.rounds, 5);
+  EXPECT_GT(rounds.width.value(), 0.05);
+  EXPECT_EQ(rounds.wanted_width, 0.05);
+}
+
+// Cells that are of control groups, or of other ways of reuse, do not decide.
+TEST_F(SweepOrderTest, OnlyTheFirstWayOfReuseOutsideTheControlGroupsDecides) {
+  config_.repetitions = 5;
+  config_.until_width = 0.05;
+  config_.test_prompts[1].group = "control";
+  config_.control_groups = {"control"};
+  config_.reuses.push_back({.policy = engine::Policy::kPrefix, .match = cache::Match::kBlock});
+  fake_.ttft_ms = [](const record::Cell& cell) {
+    const bool decides = cell.workload == "g" && cell.match != "block" && !cell.control;
+    return decides ? 50 : Swinging(0.5)(cell) + static_cast<double>(cell.repetition);
+  };
+  Sweep();
+  EXPECT_EQ(Read().models.at(0).repetitions.rounds, 3);
+  EXPECT_EQ(Read().models.at(0).repetitions.width, 0);
+}
+
+// Stopped in any round, a run that is taken up ends after the same one.
+TEST_F(SweepOrderTest, AResumedRunStopsAfterTheSameRound) {
+  config_.repetitions = 20;
+  config_.until_width = 0.05;
+  fake_.ttft_ms = Swinging(0.02);
+  Sweep();
+  const record::Run whole = Read();
+  const std::size_t cells = whole.cells.size();
+  for (const std::size_t at : {std::size_t{1}, cells / 2, cells - 3, cells}) {
+    fs::remove_all(folder());
+    StopAt("run", static_cast<int>(at));
+    EXPECT_THROW(Sweep(), Error);
+    EXPECT_FALSE(Read().models.at(0).repetitions.rounds);
+    fake_.on_call = nullptr;
+    Sweep(/*resume=*/true);
+    const record::Run run = Read();
+    EXPECT_EQ(run.cells.size(), cells) << at;
+    EXPECT_EQ(run.models.at(0).repetitions.rounds, whole.models.at(0).repetitions.rounds) << at;
+    EXPECT_EQ(run.models.at(0).repetitions.width, whole.models.at(0).repetitions.width) << at;
+  }
+  fake_.calls.clear();
+  Sweep(/*resume=*/true);
+  EXPECT_EQ(fake_.calls, std::vector<std::string>{"unload"});  // and is not loaded again
+}
+
+// Each model stops on its own, and a run broken off in the second keeps the first's end.
+TEST_F(SweepOrderTest, EachModelHasItsOwnRounds) {
+  config_.models = {{"m", ""}, {"n", ""}};
+  config_.repetitions = 6;
+  config_.until_width = 0.05;
+  fake_.ttft_ms = [](const record::Cell& cell) {
+    return Swinging(cell.model == "m" ? 0 : 0.3)(cell);
+  };
+  StopAt("run", 3 * 8 + 5);
+  EXPECT_THROW(Sweep(), Error);
+  fake_.on_call = nullptr;
+  Sweep(/*resume=*/true);
+  const record::Run run = Read();
+  EXPECT_EQ(run.models.at(0).repetitions.rounds, 3);
+  EXPECT_EQ(run.models.at(1).repetitions.rounds, 6);
+  EXPECT_EQ(run.models.at(1).repetitions.stopped_by, "most");
+  EXPECT_EQ(run.cells.size(), (3u + 6) * 2 * 4);
 }
 
 TEST_F(SweepOrderTest, AResumedRunKeepsItsBaselineAndItsFill) {

@@ -50,6 +50,31 @@ TEST_F(RunTest, AControlGroupMayBeANameOrAListOfThem) {
   EXPECT_THROW((void)ReadRun(Write({Line(Json::object())}, description)), Error);
 }
 
+TEST_F(RunTest, WhyTheRoundsEndedAndTheWholeConfigSurvive) {
+  Json description = Description();
+  const Json full = {{"seed", 0}, {"long_prompts", nullptr}};
+  const Json rounds = {{"rounds", 7},
+                       {"stopped_by", "width"},
+                       {"wanted_width", 0.05},
+                       {"width", 0.04},
+                       {"interval_width", nullptr}};
+  description["config_in_full"] = full;
+  description["models"][0]["repetitions"] = rounds;
+  const Json again = ToJson(ReadRun(Write({}, description)));
+  EXPECT_EQ(again.at("config_in_full"), full);
+  EXPECT_EQ(again.at("models")[0].at("repetitions"), rounds);
+  // Runs from before say nothing of either.
+  EXPECT_EQ(ReadRun(Write({})).models.at(0).repetitions.rounds, std::nullopt);
+  for (const auto& [field, wrong] : std::vector<std::pair<const char*, Json>>{
+           {"stopped_by", "boredom"}, {"rounds", -1}, {"width", "narrow"}}) {
+    Json damaged = description;
+    damaged["models"][0]["repetitions"][field] = wrong;
+    const Error error = ErrorOf([&] { (void)ReadRun(Write({}, damaged)); });
+    EXPECT_EQ(error.kind(), Error::Kind::kCorrupt) << field;
+    EXPECT_NE(std::string(error.what()).find(field), std::string::npos) << error.what();
+  }
+}
+
 // Wherever a crash cut the last line, the lines before it are read and the loss is said.
 TEST_F(RunTest, ATornLastLineIsLeftOutWithAWarning) {
   const std::string lines = Lines({Base("t1", 0, 100)});

@@ -24,12 +24,19 @@ TEST(Median, IsTheMiddleOrTheMeanOfTheTwoMiddleValues) {
   EXPECT_DOUBLE_EQ(Median(Samples{4, 1, 3, 2}).value(), 2.5);
 }
 
-TEST(P95, NeedsTwoValues) {
-  EXPECT_FALSE(P95(Samples{3}).has_value());
-  EXPECT_DOUBLE_EQ(P95(Samples{0, 100}).value(), 95);
-  Samples hundred_and_one;
-  for (int i = 0; i <= 100; ++i) hundred_and_one.push_back(i);
-  EXPECT_DOUBLE_EQ(P95(hundred_and_one).value(), 95);
+TEST(Percentile, NeedsAValueBelowTheLargest) {
+  const auto counted = [](int values) {
+    Samples sample;
+    for (int i = 0; i < values; ++i) sample.push_back(i);
+    return sample;
+  };
+  for (const auto& [q, needed] :
+       std::vector<std::pair<double, int>>{{0.5, 3}, {0.9, 11}, {0.95, 21}, {0.99, 101}}) {
+    EXPECT_FALSE(Percentile(counted(needed - 1), q).has_value()) << q;
+    // The first of such size is the second largest.
+    EXPECT_NEAR(Percentile(counted(needed), q).value(), needed - 2, 1e-9) << q;
+  }
+  EXPECT_DOUBLE_EQ(Percentile(counted(101), 0.95).value(), 95);
 }
 
 TEST(GeometricMean, OfAGainAndItsInverseIsOne) {
@@ -46,7 +53,7 @@ TEST(GeometricMean, OfAValueThatIsNoRatioIsNothing) {
 TEST(Statistics, NothingComesFromNothing) {
   EXPECT_FALSE(Quantile({}, 0.5).has_value());
   EXPECT_FALSE(Median({}).has_value());
-  EXPECT_FALSE(P95({}).has_value());
+  EXPECT_FALSE(Percentile({}, 0.95).has_value());
   EXPECT_FALSE(Mean({}).has_value());
   EXPECT_FALSE(GeometricMean({}).has_value());
 }

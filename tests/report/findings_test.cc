@@ -78,6 +78,36 @@ TEST_F(ReportTest, WhatDisturbedTheRunIsSaid) {
   EXPECT_TRUE(ReportOf(cells).warnings.empty());
 }
 
+TEST_F(ReportTest, WhatEndedTheRoundsIsSaid) {
+  Json description = Description();
+  Json& rounds = description["models"][0]["repetitions"];
+  const auto report_of = [&](const Json& changes) {
+    rounds = {{"rounds", 7},
+              {"stopped_by", "width"},
+              {"wanted_width", 0.05},
+              {"width", 0.043},
+              {"interval_width", 0.049}};
+    rounds.update(changes);
+    return ReportOf(Sample(), description);
+  };
+  const std::vector<std::string> enough = report_of(Json::object()).facts;
+  EXPECT_TRUE(Says(enough,
+                   "7 rounds, enough: their noise leaves the interval of the first way's "
+                   "speed-up 4.3 % wide, 5.0 % were asked"));
+  EXPECT_FALSE(Says(enough, "more prompts"));
+  EXPECT_TRUE(
+      Says(report_of({{"interval_width", 0.17}}).facts, "is 17.0 % wide, as prompts differ"));
+  const Report capped = report_of({{"stopped_by", "most"}, {"width", 0.061}});
+  EXPECT_TRUE(Says(capped.warnings, "7 rounds, the most allowed"));
+  EXPECT_TRUE(Says(capped.warnings, "a quieter machine narrows it"));
+  // A fixed number, and a run that is not so far, have no rule to speak of.
+  for (const char* unknown : {"rounds", "wanted_width", "width"}) {
+    const Report report = report_of({{unknown, nullptr}});
+    EXPECT_FALSE(Says(report.facts, "rounds, ")) << unknown;
+    EXPECT_FALSE(Says(report.warnings, "rounds, ")) << unknown;
+  }
+}
+
 TEST_F(ReportTest, WholeThatNeverHitsUnderAChatTemplateIsSaid) {
   Json description = Description();
   description["config"]["template"] = "chat";

@@ -82,8 +82,8 @@ TEST_F(ReportTest, IntervalsAreStudentsOnLogRatios) {
 TEST_F(ReportTest, PhasesAreMediansOverCells) {
   const Report report = ReportOf(Sample());
   const Json row = Row(report, "phases", {{"workload", "extends"}, {"policy", "embedding"}});
-  EXPECT_EQ(row.at("ttft_median_ms"), 45);  // 30, 40, 50, 100
-  EXPECT_NEAR(row.at("ttft_p95_ms").get<double>(), 92.5, 1e-9);
+  EXPECT_EQ(row.at("ttft_median_ms"), 45);       // 30, 40, 50, 100
+  EXPECT_TRUE(row.at("ttft_p95_ms").is_null());  // of four cells
   EXPECT_EQ(row.at("embed_median_ms"), 3);
   EXPECT_EQ(row.at("decode_per_token_median_ms"), 10);  // 20 ms for two tokens after the first
   const Json free =

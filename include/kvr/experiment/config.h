@@ -62,7 +62,10 @@ struct Config {
   // "reuses", or the matrix of "policies", "match", "codecs", "candidates" and "page_cache". The
   // first is the one that long prompts are decoded to the end by.
   std::vector<engine::Reuse> reuses;
-  int repetitions = 3;
+  int repetitions = 3;  // of every cell; with until_width, the most of them
+  int least_repetitions = 3;
+  // Rounds end when their noise leaves the mean speed-up no wider an interval (stopping.h).
+  std::optional<double> until_width;
   int warmups = 2;
   std::vector<int> marks = {16};  // "max_new_tokens": numbers at which totals are taken, rising
   // Test prompts that are decoded to the last mark, the others to the first; nothing: all are.
@@ -74,7 +77,8 @@ struct Config {
   int block_tokens = kDefaultBlockTokens;
   int threads = 0;
   std::string device = "cpu";
-  Json json;  // as read, settings applied, prompts' texts left out: goes into run.json
+  Json in_full;  // every setting with the value that is used; of listed prompts the names alone
+  Json json;     // as read, settings applied, prompts' texts left out: goes into run.json
 };
 
 // Reads `path` and applies `settings` ("key=value", the value as JSON, or else a string). Paths of

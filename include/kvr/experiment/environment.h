@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "kvr/base/clock.h"
 #include "kvr/base/json.h"
@@ -13,9 +14,14 @@
 
 namespace kvr::experiment {
 
-// cpu_model, instruction_set, threads, libtorch_version, host, kernel, memory_bytes, load_average,
-// commit, version, build_type. REQUIRES: model::SetUpRuntime was called.
+// cpu_model, instruction_set, threads, cpus, usable_cores, cores_limited_by (base/cores.h),
+// libtorch_version, host, kernel, memory_bytes, load_average, commit (that was built), dirty (its
+// tracked files differed), version, build_type, compiler {name, version}, libraries (versions by
+// name), and what machine_facts.h tells. REQUIRES: model::SetUpRuntime was called.
 [[nodiscard]] Json DescribeEnvironment();
+
+// "0.1.0 (abc123)".
+[[nodiscard]] std::string VersionAndCommit();
 
 // name, precision, fingerprint, random_weights, block_tokens of the language model.
 [[nodiscard]] Json DescribeModel(engine::Generator& generator);

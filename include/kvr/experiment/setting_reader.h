@@ -45,6 +45,12 @@ class SettingReader {
   void CheckOneOf(const std::string& key, const std::string& value,
                   const std::vector<std::string>& allowed) const;
 
+  // The settings that were asked for, each with its value or the fallback in its place; null for an
+  // empty fallback. Of listed prompts the ids alone.
+  [[nodiscard]] Json used() const;
+  // What used() has of a setting whose fallback the reader was not told.
+  void Use(const std::string& key, Json value) { used_[key] = std::move(value); }
+
   // Refuses what nobody asked for, with the name that was probably meant.
   void Finish() const;
 
@@ -58,6 +64,7 @@ class SettingReader {
   const Json& object_;
   std::string where_;
   std::vector<std::string> known_;
+  Json used_ = Json::object();
 };
 
 // The objects of a file beside the config, one a line or all in one array, or of an inline list,

@@ -97,6 +97,10 @@ struct Cell {
   [[nodiscard]] std::optional<double> DecodeMsPerToken() const;
 };
 
+// What the cell's prompt depends on, as far as the statistics go: prompts of one session, or else
+// of one cached parent, have the same.
+[[nodiscard]] std::string ClusterOf(const Cell& cell);
+
 // What tells a cell from all others of its run.
 [[nodiscard]] std::string Identity(const Cell& cell);
 

@@ -18,6 +18,16 @@
 
 namespace kvr::record {
 
+// How many rounds ran, and why no more.
+struct Repetitions {
+  std::optional<std::int64_t> rounds;
+  std::optional<std::string> stopped_by;  // "fixed", "width", "most"
+  std::optional<double> wanted_width;     // "until_width"
+  // Of the 95 % interval of the first way of reuse's speed-up of the first token, high over low
+  // less 1: what the noise among rounds leaves of it (repetitions.h); the whole.
+  std::optional<double> width, interval_width;
+};
+
 struct ModelInfo {
   std::string name, precision;
   std::string device = "cpu";
@@ -32,6 +42,7 @@ struct ModelInfo {
   std::vector<double> calibration_block_ms, calibration_free_ms;
   std::map<std::string, std::int64_t> stored_bytes_per_token;  // in files, by codec
   Json cache_keys = Json::object();                            // by codec
+  Repetitions repetitions;
 };
 
 // What saving one entry cost.
@@ -51,6 +62,7 @@ struct Run {
   std::string name;
   std::int64_t schema = kResultsSchema;
   Json config = Json::object();
+  Json config_in_full = Json::object();     // with the defaults of all that it leaves out
   std::vector<std::string> control_groups;  // workloads without any overlap with the cache
   std::vector<std::string> prompts;         // the tested ones; empty: not recorded
   std::optional<std::string> prompts_sha256;

@@ -19,9 +19,10 @@ namespace kvr::record {
 
 [[nodiscard]] std::optional<double> Median(std::span<const double> sample);
 
-// Quantile 0.95, of two values or more: one value has no spread to speak of. Below 21 values it
-// lies between the two largest.
-[[nodiscard]] std::optional<double> P95(std::span<const double> sample);
+// Quantile `q` (0.5 or more), of a sample that has a value of its own for it: where it would lie
+// between the two largest, it tells of these alone. Nothing for fewer than 1 / (1 - q) + 1 values:
+// 3 for the median, 11, 21 and 101 for 0.9, 0.95 and 0.99.
+[[nodiscard]] std::optional<double> Percentile(std::span<const double> sample, double q);
 
 [[nodiscard]] std::optional<double> Mean(std::span<const double> sample);
 

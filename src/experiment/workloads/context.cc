@@ -77,7 +77,7 @@ void ReadContext(SettingReader& reader, const std::filesystem::path& path, Confi
   settings->turn_tokens = static_cast<int>(reader.Integer("turn_tokens", 32, 1, 1 << 16));
   settings->lengths = reader.Integers("lengths", 1024, settings->turn_tokens + 1, 1 << 20);
   std::sort(settings->lengths.begin(), settings->lengths.end());
-  settings->stretches = static_cast<int>(reader.Integer("stretches", 6, 1, 1000));
+  settings->stretches = static_cast<int>(reader.Integer("stretches", 8, 1, 1000));
   (void)reader.Integers("ttft_budgets_ms", 1000, 1, 1000000);  // the report's
   Sha256 digest;
   digest.Update(settings->text);

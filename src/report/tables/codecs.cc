@@ -23,6 +23,8 @@ Row MakeRow(const Scope& scope, const std::string& codec) {
   return row;
 }
 
+bool AskedWarm(const Cell& cell) { return cell.asked_page_cache != "cold"; }
+
 Value StoredBytes(const Row& row) {
   if (row.scope.info == nullptr) return {};
   const auto stored = row.scope.info->stored_bytes_per_token.find(row.codec);
@@ -45,7 +47,8 @@ Table CodecTable(const std::vector<Scope>& scopes) {
       "Cache codecs",
       "Recycled cells of all policies and match rules by the codec of their cache. bytes/token: in "
       "a block's file, keys and values of all layers with their scales. fill: saving all entries, "
-      "without the prefill, in ms. restore: median over hits, in ms: read, check, decode. What "
+      "without the prefill, in ms. restore: median over hits of warm files, in ms: read, check, "
+      "decode. What "
       "follows is of hits that were decoded to the end and compared with the baseline: "
       "exact: all logits and tokens equal bit for bit; diverged: another token than the "
       "baseline's came, the earliest as new token number first (from 0); max abs diff: the "
@@ -56,8 +59,9 @@ Table CodecTable(const std::vector<Scope>& scopes) {
       .Right("stored_bytes_per_token", "bytes/token", StoredBytes)
       .Right("fill_ms", "fill",
              [](const Row& row) { return row.fill.entries > 0 ? Ms(row.fill.save_ms) : Value{}; })
-      .Right("restore_median_ms", "restore",
-             [](const Row& row) { return Ms(MedianOf(row.hits, &Cell::restore_ms)); })
+      .Right(
+          "restore_median_ms", "restore",
+          [](const Row& row) { return Ms(MedianOf(Only(row.hits, AskedWarm), &Cell::restore_ms)); })
       .Right("cells", [](const Row& row) { return Count(std::ssize(row.cells)); })
       .Right("hits", [](const Row& row) { return Count(std::ssize(row.hits)); })
       .Right("compared", [](const Row& row) { return Count(std::ssize(row.compared)); })

@@ -11,6 +11,7 @@ struct Row : VariantRow {
   double budget_ms;
   std::int64_t turns, tried;
   std::int64_t starts, in_time;  // of turns, over all conversations and repetitions
+  bool known = true;             // no turn that counts has too few cells for a percentile
 };
 
 using TimesByTurn = std::map<std::int64_t, Samples>;
@@ -32,7 +33,9 @@ Row MakeRow(const Scope& scope, const Variant& variant, const std::string& windo
   Row row{{{scope}, variant}, window, budget_ms, 0, std::ssize(times), 0, 0};
   bool going = true;
   for (const auto& [turn, samples] : times) {
-    going = going && P95(samples).value_or(samples.front()) <= budget_ms;
+    const Number p95 = Percentile(samples, 0.95);
+    row.known = row.known && (p95 || !going);
+    going = going && p95 && *p95 <= budget_ms;
     if (going) row.turns = turn;
     for (const double ms : samples) row.in_time += ms <= budget_ms ? 1 : 0;
     row.starts += std::ssize(samples);
@@ -47,13 +50,14 @@ Table LengthTable(const std::vector<Scope>& scopes) {
       "The longest conversation within a budget",
       "Of workload conversation, by window rule. turns: how many from the first on start within "
       "the budget at the 95th percentile over conversations and repetitions; \">=\" where all that "
-      "were tried do. in time: of all turns' cells.");
+      "were tried do; nothing where a turn has fewer than 21 cells. in time: of all turns' cells.");
   table.Left("window", [](const Row& row) { return Text(row.window); })
       .Right("budget_ms", "budget ms",
              [](const Row& row) { return Formatted("%.0f", row.budget_ms); })
       .HowReused()
       .Right("turns",
              [](const Row& row) {
+               if (!row.known) return Value{};
                Value value = Count(row.turns);
                if (row.turns == row.tried) value.text = ">= " + value.text;
                return value;

@@ -1,5 +1,6 @@
 #include <array>
 #include <map>
+#include <tuple>
 
 #include "table_of.h"
 #include "tables.h"
@@ -20,17 +21,17 @@ std::size_t BucketOf(const Cell& cell) {
   return bucket;
 }
 
-// Each prompt's cells in each bucket, by policy and codec.
+// Each prompt's cells in each bucket, by policy, codec and page cache.
 using CellsOfPrompts = std::map<const PromptCells*, Cells>;
-using Groups =
-    std::map<std::pair<std::string, CodecPlace>, std::array<CellsOfPrompts, kBuckets.size()>>;
+using Group = std::tuple<std::string, CodecPlace, std::string>;
+using Groups = std::map<Group, std::array<CellsOfPrompts, kBuckets.size()>>;
 
 Groups GroupsOf(const Scope& scope) {
   Groups groups;
   for (const PromptCells& prompt : scope.prompts) {
     for (const auto& [variant, cells] : prompt.recycled) {
       if (variant == NullVariant()) continue;
-      auto& buckets = groups[{variant.policy, scope.PlaceOf(variant.codec)}];
+      auto& buckets = groups[{variant.policy, scope.PlaceOf(variant.codec), variant.page_cache}];
       for (const Cell* cell : cells) buckets[BucketOf(*cell)][&prompt].push_back(cell);
     }
   }
@@ -68,21 +69,26 @@ Table DepthTable(const std::vector<Scope>& scopes) {
       "Speedup against depth",
       "Recycled cells of all match rules and numbers of candidates by tokens restored. speedup: "
       "geometric mean over prompts of the baseline's median TTFT over the median TTFT of the "
-      "prompt's cells of that depth, with its 95 % interval as in workloads; least and greatest: "
+      "prompt's cells of that depth, with its 95 % interval and adjusted p as in workloads; least "
+      "and greatest: "
       "of any cell. Depth 0 shows what a miss costs.");
   table.Policy()
       .Codec()
+      .PageCache()
       .Left("depth", [](const Row& row) { return Text(row.bucket); })
       .Right("prompts", [](const Row& row) { return Count(row.prompts); })
       .Right("cells", [](const Row& row) { return Count(row.cells); })
       .Interval("ttft_speedup", "speedup", &Row::speedup)
+      .PHolm("ttft_speedup", &Row::speedup)
       .Right("ttft_speedup_min", "least",
              [](const Row& row) { return Times(Quantile(row.ratios, 0)); })
       .Right("ttft_speedup_max", "greatest",
              [](const Row& row) { return Times(Quantile(row.ratios, 1)); });
   for (const Scope& scope : scopes) {
     for (const auto& [group, buckets] : GroupsOf(scope)) {
-      const Variant variant{.policy = group.first, .codec = std::get<2>(group.second)};
+      const auto& [policy, codec, page_cache] = group;
+      const Variant variant{
+          .policy = policy, .codec = std::get<2>(codec), .page_cache = page_cache};
       for (std::size_t i = 0; i < buckets.size(); ++i) {
         table.Add(MakeRow(scope, variant, kBuckets[i].label, buckets[i]));
       }

@@ -16,8 +16,9 @@ Table ControlTable(const std::vector<Scope>& scopes) {
       "decode/tok: the recycled time over the baseline's, less 1, by the estimator of the "
       "speed-ups; low and high: its 90 % interval. verdict, at a level of 5 %: equivalent where "
       "that interval lies within the config's margin, else 3 %, on both sides; else differs where "
-      "the 95 % interval excludes "
-      "0; else undecided. could see: the difference that would have been found in 80 of 100 such "
+      "p (Holm), of the test of "
+      "difference and adjusted over the table's rows, is at most 0.05; else undecided. could see: "
+      "the difference that would have been found in 80 of 100 such "
       "runs; power at 5 %: how often a difference of 5 % would have been. Policy off is the null "
       "variant. embed+lookup in ms and as share of TTFT, medians over cells. same tokens: of the "
       "compared cells.");

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "../samples.h"
 #include "../values.h"
+#include "kvr/record/holm.h"
 #include "kvr/report/report.h"
 
 namespace kvr::report {
@@ -65,11 +67,14 @@ class TableOf {
     });
   }
   TableOf& Codec() {
-    return Left("codec", [](const Row& row) { return Text(row.variant.codec); });
+    return Left("codec", [](const Row& row) {
+      return row.variant.codec.empty() ? Value{} : Text(row.variant.codec);
+    });
   }
   TableOf& PageCache() {
-    return Left("asked_page_cache", "pages",
-                [](const Row& row) { return Text(row.variant.page_cache); });
+    return Left("asked_page_cache", "pages", [](const Row& row) {
+      return row.variant.page_cache.empty() ? Value{} : Text(row.variant.page_cache);
+    });
   }
   TableOf& HowReused() { return Policy().Match().Candidates().Codec().PageCache(); }
 
@@ -88,8 +93,19 @@ class TableOf {
     return Column(key + "_high", "high", true, end(&record::Interval::high));
   }
 
+  // The p-value of an estimate's ratio against 1, adjusted over all rows of the table: KEY_p_holm.
+  template <typename Get>
+  TableOf& PHolm(const std::string& key, Get get) {
+    p_columns_.push_back(table_.columns.size());
+    return Column(key + "_p_holm", "p (Holm)", true, [get](const Row& row) -> Value {
+      const std::optional<Estimate> estimate = std::invoke(get, row);
+      return PValueOf(estimate ? PValue(*estimate) : std::nullopt);
+    });
+  }
+
   // How far an estimate of theirs over the baseline's is from 1, and what the test of equivalence
-  // says of it: FIRST, KEY_low, KEY_high, KEY_verdict, KEY_detectable, KEY_power_at_5.
+  // says of it: FIRST, KEY_low, KEY_high, KEY_p_holm, KEY_verdict, KEY_detectable, KEY_power_at_5.
+  // "differs" is said where it holds for the whole table, by the adjusted p-value.
   template <typename Get>
   TableOf& Difference(const std::string& first, const std::string& key, const char* head, Get get) {
     const auto of_test = [get](auto value) {
@@ -107,6 +123,8 @@ class TableOf {
            of_test([](const Equivalence& test) { return SignedPercent(test.interval.low - 1); }));
     Column(key + "_high", "high", true,
            of_test([](const Equivalence& test) { return SignedPercent(test.interval.high - 1); }));
+    PHolm(key, get);
+    verdict_of_[table_.columns.size() - 1] = table_.columns.size();
     Column(key + "_verdict", "verdict", false,
            of_test([](const Equivalence& test) { return Text(ToString(test.verdict)); }));
     Column(key + "_detectable", "could see", true,
@@ -119,9 +137,30 @@ class TableOf {
     std::vector<Value>& values = table_.rows.emplace_back();
     for (const auto& get : columns_) values.push_back(get(row));
   }
-  Table Finish() { return std::move(table_); }
+  Table Finish() {
+    for (const std::size_t column : p_columns_) AdjustColumn(column);
+    return std::move(table_);
+  }
 
  private:
+  void AdjustColumn(std::size_t column) {
+    std::vector<std::vector<Value>*> rows;
+    std::vector<double> p_values;
+    for (std::vector<Value>& row : table_.rows) {
+      if (row[column].raw.is_null()) continue;
+      rows.push_back(&row);
+      p_values.push_back(row[column].raw.template get<double>());
+    }
+    const std::vector<double> adjusted = HolmAdjusted(p_values);
+    const auto verdict = verdict_of_.find(column);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      (*rows[i])[column] = PValueOf(adjusted[i]);
+      if (verdict == verdict_of_.end() || adjusted[i] <= kLevel) continue;
+      Value& said = (*rows[i])[verdict->second];
+      if (said.raw == ToString(Verdict::kDiffers)) said = Text(ToString(Verdict::kUndecided));
+    }
+  }
+
   static std::string Spaced(std::string key) {
     std::replace(key.begin(), key.end(), '_', ' ');
     return key;
@@ -135,6 +174,8 @@ class TableOf {
 
   Table table_;
   std::vector<std::function<Value(const Row&)>> columns_;
+  std::vector<std::size_t> p_columns_;
+  std::map<std::size_t, std::size_t> verdict_of_;  // the column of p-values to that of the verdict
 };
 
 // Calls `row` with scope, cohort, variant, and with the null variant if so asked, and the cohort's

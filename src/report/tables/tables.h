@@ -11,30 +11,34 @@
 
 namespace kvr::report {
 
-#define KVR_REPORT_TABLES(TABLE)             \
-  TABLE(paper, PaperTable)                   \
-  TABLE(prompts, PromptTable)                \
-  TABLE(workloads, SpeedTable)               \
-  TABLE(totals, MarkTable)                   \
-  TABLE(phases, PhaseTable)                  \
-  TABLE(fidelity, FidelityTable)             \
-  TABLE(no_overlap, ControlTable)            \
-  TABLE(baselines, BaselineTable)            \
-  TABLE(exactness, ExactnessTable)           \
-  TABLE(depth_found, FoundTable)             \
-  TABLE(depth, DepthTable)                   \
-  TABLE(fill, FillTable)                     \
-  TABLE(break_even, BreakEvenTable)          \
-  TABLE(codecs, CodecTable)                  \
-  TABLE(limits, LimitsTable)                 \
-  TABLE(turns, TurnTable)                    \
-  TABLE(conversations, LengthTable)          \
-  TABLE(usable_context, UsableTable)         \
-  TABLE(ready, ReadyTable)                   \
-  TABLE(retrieval, RetrievalTable)           \
+// clang-format off
+#define KVR_REPORT_TABLES(TABLE) \
+  TABLE(paper, PaperTable) \
+  TABLE(prompts, PromptTable) \
+  TABLE(workloads, SpeedTable) \
+  TABLE(totals, MarkTable) \
+  TABLE(phases, PhaseTable) \
+  TABLE(fidelity, FidelityTable) \
+  TABLE(no_overlap, ControlTable) \
+  TABLE(baselines, BaselineTable) \
+  TABLE(exactness, ExactnessTable) \
+  TABLE(depth_found, FoundTable) \
+  TABLE(depth, DepthTable) \
+  TABLE(fill, FillTable) \
+  TABLE(break_even, BreakEvenTable) \
+  TABLE(codecs, CodecTable) \
+  TABLE(limits, LimitsTable) \
+  TABLE(turns, TurnTable) \
+  TABLE(conversations, LengthTable) \
+  TABLE(usable_context, UsableTable) \
+  TABLE(ready, ReadyTable) \
+  TABLE(retrieval, RetrievalTable) \
   TABLE(retrieval_kinds, RetrievalKindTable) \
-  TABLE(trace, TraceTable)                   \
-  TABLE(trace_bins, TraceBinsTable)
+  TABLE(trace, TraceTable) \
+  TABLE(trace_bins, TraceBinsTable) \
+  TABLE(percentiles, QuantileTable) \
+  TABLE(memory, MemoryTable)
+// clang-format on
 
 #define KVR_DECLARE_TABLE(name, function) Table function(const std::vector<Scope>& scopes);
 KVR_REPORT_TABLES(KVR_DECLARE_TABLE)
