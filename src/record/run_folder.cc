@@ -97,10 +97,11 @@ void RunFolder::DropTornLine() const {
   }
 }
 
-void RunFolder::Append(const Cell& cell) const {
-  const std::string line = DumpLine(ToJson(cell)) + "\n";
-  for (std::size_t written = 0; written < line.size();) {
-    const ssize_t put = ::write(cells_file_.get(), line.data() + written, line.size() - written);
+void RunFolder::Append(std::span<const Cell> cells_to_add) const {
+  std::string lines;
+  for (const Cell& cell : cells_to_add) lines += DumpLine(ToJson(cell)) + "\n";
+  for (std::size_t written = 0; written < lines.size();) {
+    const ssize_t put = ::write(cells_file_.get(), lines.data() + written, lines.size() - written);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) throw IoError("cannot write " + cells().string(), errno);
     written += static_cast<std::size_t>(put);

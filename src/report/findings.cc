@@ -3,6 +3,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "kvr/record/merge.h"
 #include "values.h"
 
 namespace kvr::report {
@@ -186,6 +187,10 @@ void DescribeRun(const Run& run, Report& report) {
                          (load ? Print("%.2f", *load) : "unknown"));
   report.facts.push_back("started " + run.started.value_or("unknown") + ", " +
                          (run.finished ? "finished " + *run.finished : "UNFINISHED"));
+  if (run.merged) {
+    report.facts.push_back(
+        fmt::format("merged of {} of {} shards", run.merged->shards.size(), run.merged->count));
+  }
   if (run.schema < 2) {
     report.facts.push_back(
         "schema 1: the baseline is the scheduled one; each prompt counts as a cluster of its own");
@@ -207,6 +212,7 @@ void DescribeRun(const Run& run, Report& report) {
                               " threads); run it again on a quiet one before quoting times");
   }
   report.warnings.insert(report.warnings.end(), run.warnings.begin(), run.warnings.end());
+  for (std::string& line : record::DescribeMerge(run)) report.warnings.push_back(std::move(line));
   DescribeLoad(run, report);
 }
 

@@ -10,8 +10,9 @@ namespace {
 TEST(ResultsFormat, ItsTablesAreTheFieldLists) {
   const std::string document =
       ReadFile(std::filesystem::path(KVR_SOURCE) / "docs" / "results_format.md");
-  for (const std::string& rows : {DocumentRun(), DocumentModel(), DocumentFill(), DocumentCell(),
-                                  DocumentWork(), DocumentFidelity()}) {
+  for (const std::string& rows :
+       {DocumentRun(), DocumentModel(), DocumentFill(), DocumentShard(), DocumentMerge(),
+        DocumentMergedShard(), DocumentCell(), DocumentWork(), DocumentFidelity()}) {
     EXPECT_NE(document.find("|---|---|---|\n" + rows + "\n"), std::string::npos)
         << "the document has no table of these rows:\n"
         << rows;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,8 +41,8 @@ class RunFolder {
   void Write(const Run& run) const;
   // Cuts off the line that a killed process did not finish.
   void DropTornLine() const;
-  // One line, by one call; durable.
-  void Append(const Cell& cell) const;
+  // A line each, all by one call; durable.
+  void Append(std::span<const Cell> cells) const;
 
   // Removes the `subfolders` of the cache's folder, and that when nothing else is in it.
   void RemoveCache(const std::vector<std::string>& subfolders) const;
