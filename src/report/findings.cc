@@ -200,6 +200,11 @@ void DescribeRun(const Run& run, Report& report) {
                               ": the run is unfinished; its tables cover what was "
                               "written so far");
   }
+  if (run.shard) {
+    report.warnings.push_back(fmt::format(
+        "{}: the run is shard {}/{}: {} of {} prompts; kvr merge makes one of all", run.label,
+        run.shard->index, run.shard->count, run.shard->prompts.size(), run.prompts.size()));
+  }
   if (run.cells.empty()) report.warnings.push_back(run.label + ": there are no cells");
   const std::string build = Fact(e, "build_type");
   if (build != "Release" && build != "unknown") {

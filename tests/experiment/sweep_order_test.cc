@@ -187,8 +187,13 @@ TEST_F(SweepOrderTest, AnErrorLosesNoCellThatEnded) {
 TEST_F(SweepOrderTest, AFinishedRunIsNotLoadedAgain) {
   Sweep();
   fake_.calls.clear();
+  // As if it had been long ago.
+  Json description = ReadJsonFile(folder() / "run.json");
+  description["finished"] = "2026-01-31T12:00:00Z";
+  WriteAndRename(folder() / "run.json", description.dump());
   Sweep(/*resume=*/true);
   EXPECT_EQ(fake_.calls, std::vector<std::string>{"unload"});
+  EXPECT_EQ(Read().finished, "2026-01-31T12:00:00Z");
 }
 
 TEST_F(SweepOrderTest, AnotherArchiveOrConfigIsRefused) {
