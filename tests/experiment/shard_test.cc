@@ -76,7 +76,8 @@ TEST(ShardTest, OneShardHasAll) {
 }
 
 TEST(ShardTest, AUnitIsInOneShard) {
-  const Config config = ConfigOf(20);
+  Config config = ConfigOf(20);
+  for (std::size_t i = 0; i < 20; ++i) config.test_prompts[i].id = "s" + std::to_string(i % 6);
   std::map<std::string, std::set<int>> shards;
   std::size_t prompts = 0;
   for (const Unit& unit : UnitsOf(config, 4)) {
@@ -87,6 +88,7 @@ TEST(ShardTest, AUnitIsInOneShard) {
     }
   }
   EXPECT_EQ(prompts, 20u);
+  EXPECT_EQ(shards.size(), 6u);
   for (const auto& [unit, in] : shards) EXPECT_EQ(in.size(), 1u) << unit;
 }
 
