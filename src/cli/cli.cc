@@ -91,6 +91,7 @@ void AddAll(CLI::App& app, Common* common) {
   });
   AddRun(app);
   AddSweep(app);
+  AddMerge(app);
   AddReport(app);
   AddCache(app);
   AddModel(app);

@@ -14,6 +14,7 @@ namespace kvr::cli {
 // Each adds its subcommand, whose callback does the work.
 void AddRun(CLI::App& app);
 void AddSweep(CLI::App& app);
+void AddMerge(CLI::App& app);
 void AddReport(CLI::App& app);
 void AddCache(CLI::App& app);
 void AddModel(CLI::App& app);

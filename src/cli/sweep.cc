@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <iostream>
 
 #include "commands.h"
@@ -11,8 +12,8 @@
 #include "kvr/base/progress.h"
 #include "kvr/experiment/prompts.h"
 #include "kvr/experiment/retrieval.h"
-#include "kvr/experiment/schedule.h"
 #include "kvr/record/run_folder.h"
+#include "manifest.h"
 
 namespace kvr::cli {
 
@@ -27,6 +28,8 @@ struct Options {
   bool dry_run = false;
   bool resume = false;
   bool keep_cache = false;
+  std::string shard, baseline;
+  ManifestOptions manifest;
 };
 
 // results/<name>/latest -> the run folder, replaced in one step.
@@ -61,38 +64,43 @@ fs::path ChooseFolder(const Options& options, const experiment::Config& config) 
   return record::MakeNewFolder(base, time);
 }
 
-// What the config makes.
-void PrintCount(const experiment::Config& config, std::int64_t lookups) {
-  if (config.retrieval) {
-    std::cout << config.name << ": " << config.models.size() << " models, "
-              << config.retrieval->distractors.back() << " distractors at most, "
-              << config.reuses.size() << " ways of reuse, " << config.repetitions
-              << " repetitions: " << lookups << " look-ups\n";
-  } else {
-    const std::int64_t cells =
-        experiment::CellsPerModel(config) * static_cast<std::int64_t>(config.models.size());
-    std::cout << config.name << ": " << config.models.size() << " models, "
-              << config.cache_prompts.size() << " prompts to cache, " << config.test_prompts.size()
-              << " to test, " << config.reuses.size() << " ways of reuse, "
-              << (config.until_width ? std::to_string(config.least_repetitions) + " to " : "")
-              << config.repetitions << " repetitions: " << (config.until_width ? "at most " : "")
-              << cells << " cells, up to " << config.marks.back() << " new tokens each\n";
-  }
+// What a study of look-ups makes.
+void PrintLookups(const experiment::Config& config, std::int64_t lookups) {
+  std::cout << config.name << ": " << config.models.size() << " models, "
+            << config.retrieval->distractors.back() << " distractors at most, "
+            << config.reuses.size() << " ways of reuse, " << config.repetitions
+            << " repetitions: " << lookups << " look-ups\n";
 }
 
 void Run(const Options& options) {
   const experiment::Config config = experiment::ReadConfig(options.config, options.settings);
+  std::optional<experiment::Shard> shard;
+  if (!options.shard.empty()) {
+    shard = experiment::ParseShard(options.shard, [](const char* name) { return ::getenv(name); });
+  }
+  std::optional<experiment::BaselineChoice> baseline;
+  if (!options.baseline.empty()) baseline = experiment::ParseBaseline(options.baseline);
+  if (config.retrieval && (shard || baseline)) {
+    throw InvalidInput("workload retrieval has no cells: --shard and --baseline are not for it");
+  }
   experiment::CheckArchives(config);
   const std::int64_t lookups = config.retrieval ? experiment::CheckRetrieval(config) : 0;
   if (options.dry_run) {
     if (!options.out.empty() && !options.resume) record::CheckFree(options.out);
-    PrintCount(config, lookups);
+    if (config.retrieval) {
+      PrintLookups(config, lookups);
+    } else {
+      PrintManifest(config, shard.value_or(experiment::Shard()).count, options.manifest);
+    }
     return;
   }
   const fs::path folder = ChooseFolder(options, config);
   ProgressLine progress(ProgressLine::Elsewhere::kEveryTenSeconds);
   std::string hint = "; go on with: kvr sweep " + options.config;
   for (const std::string& setting : options.settings) hint += " --set '" + setting + "'";
+  if (shard)
+    hint += " --shard " + std::to_string(shard->index) + "/" + std::to_string(shard->count);
+  if (baseline) hint += " --baseline " + options.baseline;
   hint +=
       std::string(options.keep_cache ? " --keep-cache" : "") + " --resume --out " + folder.string();
   try {
@@ -101,6 +109,8 @@ void Run(const Options& options) {
         .folder = folder,
         .resume = options.resume,
         .keep_cache = options.keep_cache,
+        .shard = shard,
+        .baseline = baseline,
         .progress = [&](const std::string& what, std::int64_t done,
                         std::int64_t total) { progress.ShowCount(done, total, steps, what); },
         .first_cell =
@@ -134,7 +144,19 @@ void AddSweep(CLI::App& app) {
   command->add_option("--set", options->settings, "Change a setting: key=value")
       ->take_all()
       ->allow_extra_args(false);
-  command->add_flag("--dry-run", options->dry_run, "Check everything, count the cells, run none");
+  command->add_option("--shard", options->shard,
+                      "Only this part of the cells: i/N with i from 0; auto, auto/N: as a Slurm "
+                      "array or an indexed Kubernetes job says");
+  command->add_option("--baseline", options->baseline,
+                      "block, or free:TOKENS (default: what a calibration chooses; in a shard: "
+                      "block)");
+  CLI::Option* const dry_run = command->add_flag(
+      "--dry-run", options->dry_run, "Check everything, show cells, tokens and time, run none");
+  command
+      ->add_flag("--no-estimate", options->manifest.no_estimate,
+                 "With --dry-run: load no model and time nothing")
+      ->needs(dry_run);
+  command->add_flag("--json", options->manifest.json, "With --dry-run: as JSON")->needs(dry_run);
   command->add_flag("--resume", options->resume, "Go on with a run that was interrupted");
   command->add_flag("--keep-cache", options->keep_cache, "Leave the filled cache in the folder");
   command->footer(
@@ -142,6 +164,8 @@ void AddSweep(CLI::App& app) {
       "  kvr sweep configs/paper.json\n"
       "  kvr sweep configs/paper.json --set repetitions=5 --set 'match=[\"whole\",\"token\"]'\n"
       "  kvr sweep configs/paper.json --resume\n"
+      "  kvr sweep configs/paper.json --shard 0/4 --out results/p/0   # docs/scaling-out.md\n"
+      "  kvr sweep configs/paper.json --shard 0/4 --dry-run\n"
       "Prints the run folder. Ctrl-C leaves one that can be resumed.");
   command->callback([options] { Run(*options); });
 }

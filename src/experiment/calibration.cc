@@ -3,10 +3,25 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <string_view>
 
+#include "kvr/base/error.h"
 #include "kvr/record/statistics.h"
 
 namespace kvr::experiment {
+
+BaselineChoice ParseBaseline(const std::string& text) {
+  constexpr std::string_view kFree = "free:";
+  if (text == "block") return {};
+  if (text.starts_with(kFree)) {
+    const std::string tokens = text.substr(kFree.size());
+    const bool digits = !tokens.empty() && tokens.size() <= 7 &&
+                        tokens.find_first_not_of("0123456789") == std::string::npos;
+    if (digits && std::stoi(tokens) > 0) return {.free = true, .free_tokens = std::stoi(tokens)};
+  }
+  throw InvalidInput("--baseline: found \"" + text +
+                     "\", expected block, or free:TOKENS with the length of its chunks");
+}
 
 Baseline Calibrate(const std::vector<std::size_t>& prompt_tokens, int block_tokens,
                    const std::function<double(std::size_t, int)>& ttft_ms,

@@ -55,15 +55,17 @@ model::ArchiveInfo CheckArchive(const Config& config, const ModelChoice& choice)
   std::optional<text::ChatTemplate> chat_template;
   const Json& chat = info.metadata.at("template");
   if (!chat.is_null()) chat_template.emplace(chat);
-  // As if each reply were as long as it may get.
-  const Reply longest = [](const Tokens&, int max_new_tokens) {
-    return Tokens(static_cast<std::size_t>(max_new_tokens), 0);
-  };
-  (void)PreparePrompts(config, {info, tokenizer, chat_template}, longest);
+  (void)PreparePrompts(config, {info, tokenizer, chat_template}, LongestReply());
   return info;
 }
 
 }  // namespace
+
+Reply LongestReply() {
+  return [](const Tokens&, int max_new_tokens) {
+    return Tokens(static_cast<std::size_t>(max_new_tokens), 0);
+  };
+}
 
 void CheckLength(const std::string& what, std::size_t tokens, int new_tokens,
                  const model::ArchiveInfo& info, const std::string& remedy) {

@@ -20,7 +20,13 @@ namespace {
 class Sweep {
  public:
   Sweep(const Config& config, const SweepOptions& options, Executor& executor)
-      : config_(config), options_(options), executor_(executor), folder_(options.folder) {}
+      : config_(config),
+        options_(options),
+        executor_(executor),
+        folder_(options.folder),
+        is_mine_(PromptsOf(config, options.shard.value_or(Shard()))) {
+    if (options.shard) run_.shard = experiment::Describe(config, *options.shard);
+  }
   // Also when it is broken off: the caches are closed before the folder's lock is given back.
   ~Sweep() { executor_.Unload(); }
   Sweep(const Sweep&) = delete;
@@ -32,7 +38,7 @@ class Sweep {
       for (const ModelChoice& choice : config_.models) RunModel(choice);
     }
     if (!run_.cache_kept) folder_.RemoveCache(run_.cache_subfolders);
-    run_.finished = UtcTimestamp(UnixSeconds());
+    if (!run_.finished) run_.finished = UtcTimestamp(UnixSeconds());
     folder_.Write(run_);
   }
 
@@ -44,6 +50,11 @@ class Sweep {
 
   // Begins a run in the folder, or takes up the one that was left there.
   void Open() {
+    if (options_.shard && config_.until_width) {
+      throw InvalidInput(
+          "a shard can't tell when the whole run's repetitions are enough: give "
+          "\"repetitions\" as a number");
+    }
     run_.name = config_.name;
     run_.config = config_.json;
     run_.config_in_full = config_.in_full;
@@ -57,6 +68,7 @@ class Sweep {
       record::CheckFree(folder_.path());
     }
     CountTotal();
+    if (done_ < total_) run_.finished.reset();
     // Once kept, it stays kept.
     if (options_.keep_cache) run_.cache_kept = true;
     folder_.Write(run_);
@@ -68,6 +80,12 @@ class Sweep {
     record::Run before = record::ReadRun(folder_.path());
     record::CheckResumes(before, run_, folder_.path().string());
     for (const std::string& warning : before.warnings) spdlog::warn("{}", warning);
+    for (const record::ModelInfo& model : before.models) {
+      if (options_.baseline && !IsGiven(model)) {
+        throw InvalidInput(folder_.path().string() + " was begun with another baseline, " +
+                           model.baseline_schedule + "; start a new run");
+      }
+    }
     for (const record::Cell& cell : before.cells) {
       if (!OfThisConfig(cell, before.models)) ++before.stray_cells;
       finished_.insert(Identity(cell));
@@ -78,13 +96,12 @@ class Sweep {
     }
     done_ = static_cast<std::int64_t>(finished_.size());
     resumed_ = std::exchange(before.cells, {});
-    before.finished.reset();
     run_ = std::move(before);
   }
 
   // At most: models that are not done may need fewer rounds.
   void CountTotal() {
-    const std::int64_t round = CellsPerModel(config_) / config_.repetitions;
+    const std::int64_t round = CellsPerModel(config_, is_mine_) / config_.repetitions;
     const auto models = static_cast<std::int64_t>(config_.models.size());
     total_ = models * round * config_.repetitions;
     for (const record::ModelInfo& model : run_.models) {
@@ -103,6 +120,7 @@ class Sweep {
           return info.name == cell.model && info.precision == cell.precision;
         });
     if (model == models.end() || cell.repetition >= config_.repetitions) return false;
+    if (run_.shard && std::ranges::count(run_.shard->prompts, cell.prompt_id) == 0) return false;
     const std::vector<CellPlan> plans = PlansOf(config_, model->baseline_schedule == "free");
     return std::any_of(plans.begin(), plans.end(), [&](const CellPlan& plan) {
       record::Cell made;
@@ -155,6 +173,7 @@ class Sweep {
     const int most = RoundsOf(*model);
     for (int round = 0; round < most; ++round) {
       for (const Step& step : RoundOf(config_, free, round)) {
+        if (!is_mine_[step.prompt]) continue;
         record::Cell cell = NewCell(*model, step, round);
         if (finished_.contains(Identity(cell))) continue;
         RunCell(step, round, free_tokens, &cell);
@@ -195,8 +214,8 @@ class Sweep {
     }
   }
 
-  // As the run was begun, or else by a calibration of its own. Returns the run's own record of the
-  // model.
+  // As the run was begun, or else as given or by a calibration of its own. Returns the run's own
+  // record of the model.
   record::ModelInfo& ChooseBaseline(record::ModelInfo loaded) {
     for (record::ModelInfo& before : run_.models) {
       if (before.name != loaded.name || before.precision != loaded.precision) continue;
@@ -214,13 +233,42 @@ class Sweep {
         executor_.PromptTokens(), config_.block_tokens,
         [this](std::size_t prompt, int tokens) { return executor_.TtftMs(prompt, tokens); },
         [this](const std::string& what) { Tell(what); });
+    TakeGiven(&baseline, loaded.name);
     loaded.baseline_schedule = baseline.free ? "free" : "block";
+    loaded.baseline_given = Given().has_value();
     loaded.free_chunk_tokens = baseline.free_tokens;
     loaded.calibration_block_ms = std::move(baseline.block_ms);
     loaded.calibration_free_ms = std::move(baseline.free_ms);
     run_.models.push_back(std::move(loaded));
     folder_.Write(run_);
     return run_.models.back();
+  }
+
+  std::optional<BaselineChoice> Given() const {
+    if (!options_.baseline && options_.shard) return BaselineChoice();
+    return options_.baseline;
+  }
+
+  // Whether a recorded baseline is the given one.
+  bool IsGiven(const record::ModelInfo& model) const {
+    const BaselineChoice given = *Given();
+    if (given.free != (model.baseline_schedule == "free")) return false;
+    return !given.free || model.free_chunk_tokens == given.free_tokens;
+  }
+
+  // Puts the given baseline, if any, in the calibration's place.
+  void TakeGiven(Baseline* baseline, const std::string& model) const {
+    const std::optional<BaselineChoice> given = Given();
+    if (!given) return;
+    if (baseline->free && !given->free) {
+      spdlog::warn(
+          "{}: the calibration finds free chunks of {} tokens faster here than the "
+          "schedule, which is the baseline{}",
+          model, baseline->free_tokens,
+          options_.baseline ? "" : " of shards unless --baseline gives another");
+    }
+    baseline->free = given->free;
+    if (given->free) baseline->free_tokens = given->free_tokens;
   }
 
   // What is known of a cell before it is measured.
@@ -250,7 +298,7 @@ class Sweep {
                     cell->prompt_id, cell->policy, cell->match.value_or(""),
                     cell->fidelity->max_abs_logit_diff.value_or(0));
     }
-    folder_.Append(*cell);
+    folder_.Append({cell, 1});
     if (done_++ == 0 && options_.first_cell) options_.first_cell();
   }
 
@@ -258,6 +306,7 @@ class Sweep {
   const SweepOptions& options_;
   Executor& executor_;
   const record::RunFolder folder_;
+  const std::vector<bool> is_mine_;  // test prompts
   record::Run run_;
   std::vector<record::Cell> resumed_;  // what a resumed run has
   std::set<std::string> finished_;     // cells that a resumed run has, by their identity

@@ -45,11 +45,15 @@ void List(const Fields& field, T& model) {
   field.Group("baseline", [&](const auto& inner) {
     inner("schedule", model.baseline_schedule,
           "the run's one baseline (2): `free` where the median of `free_ms` is smaller than that "
-          "of `block_ms` by more than 2 %, else `block`",
+          "of `block_ms` by more than 2 %, else `block`; or what the user gave",
           OneOf{kSchedules});
+    inner("given", model.baseline_given,
+          "true: `--baseline` gave it, or `block` because the run is a shard; the times below did "
+          "not choose (2)",
+          MayLack{});
     inner("free_chunk_tokens", model.free_chunk_tokens,
-          "the best of four lengths of chunk on the longest prompt (version 1: in the model's "
-          "object)");
+          "the best of four lengths of chunk on the longest prompt, or the given one; null where "
+          "merged shards found unlike ones (version 1: in the model's object)");
     inner("block_ms", model.calibration_block_ms,
           "in each of five rounds, after filling, the times to the first token of three test "
           "prompts, those at the quartiles of length, summed, the two schedules in turn. No "
@@ -93,6 +97,34 @@ void List(const Fields& field, T& fill) {
 }
 
 template <typename Fields, typename T>
+requires std::is_same_v<std::remove_const_t<T>, ShardInfo>
+void List(const Fields& field, T& shard) {
+  field("index", shard.index, "from 0");
+  field("count", shard.count, "of the shards that the sweep is cut into");
+  field("prompts", shard.prompts, "names of this shard's test prompts, in the config's order");
+  field("cells", shard.cells, "how many it has when it is finished");
+}
+
+template <typename Fields, typename T>
+requires std::is_same_v<std::remove_const_t<T>, MergedShard>
+void List(const Fields& field, T& merged) {
+  field("folder", merged.folder, "its config's name and its folder's");
+  field("shard", merged.shard, "as in its own run.json");
+  field("found_cells", merged.found_cells, "how many it had");
+  field("environment", merged.environment, "its own");
+  field("started", merged.started, "its own");
+  field("finished", merged.finished, "its own; null: it was broken off");
+}
+
+template <typename Fields, typename T>
+requires std::is_same_v<std::remove_const_t<T>, Merge>
+void List(const Fields& field, T& merge) {
+  field("count", merge.count, "of the shards that the sweep was cut into");
+  field("shards", merge.shards, "those that were merged, by index: objects, below");
+  field("mixed", merge.mixed, "what differed between them and was let pass by `--allow-mixed`");
+}
+
+template <typename Fields, typename T>
 requires std::is_same_v<std::remove_const_t<T>, Run>
 void List(const Fields& field, T& run) {
   field("name", run.name, "the config's name");
@@ -108,7 +140,9 @@ void List(const Fields& field, T& run) {
   field("prompts_sha256", run.prompts_sha256,
         "of all prompts' names and texts; a run is resumed with the same ones only");
   field("environment", run.environment,
-        "the machine, the program and its build; what is not known is null: below");
+        "the machine, the program and its build; what is not known is null: below. Of a merged "
+        "run: what differs between its shards, joined by \"; \", or as an "
+        "array where it is no text; the greatest load");
   field("models", run.models, "one object per archive, below", MayLack{});
   field.Group("cache", [&](const auto& inner) {
     inner("subfolders", run.cache_subfolders, "of `sweep-cache/` that the run made (2)");
@@ -118,6 +152,10 @@ void List(const Fields& field, T& run) {
   field("started", run.started, "UTC, `2026-01-31T12:34:56Z`; null when not known");
   field("finished", run.finished,
         "the same; null while the run goes on, or when it was broken off");
+  field("shard", run.shard,
+        "the part of the config's cells that the run is: an object, below; null: all of them (2)");
+  field("merged", run.merged,
+        "what `kvr merge` made it of: an object, below; null where one sweep made it (2)");
 }
 
 namespace {
@@ -146,6 +184,10 @@ Run ReadDescription(const Json& json, const std::string& where) {
     const bool hash =
         name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
     if (!hash) field.Fail("cache: field \"subfolders\" holds \"" + name + "\", no cache key");
+  }
+  if (run.shard && run.shard->index >= run.shard->count) {
+    field.Fail(
+        fmt::format("shard {} of {}, expected an index below", run.shard->index, run.shard->count));
   }
   if (const auto groups = run.config.find("control_groups"); groups != run.config.end()) {
     // As in a config: one name may stand without its brackets.
@@ -262,6 +304,14 @@ void CheckResumes(const Run& before, const Run& now, const std::string& where) {
   if (before.config != now.config) {
     throw InvalidInput(where + " was begun with another config; it can't be resumed with this one");
   }
+  if (before.merged) throw InvalidInput(where + " was merged of shards; resume those");
+  if (before.shard != now.shard) {
+    const auto name = [](const Run& run) {
+      return run.shard ? fmt::format("shard {}/{}", run.shard->index, run.shard->count)
+                       : std::string("a whole run");
+    };
+    throw InvalidInput(where + " was begun as " + name(before) + ", this is " + name(now));
+  }
   if (before.prompts_sha256 != now.prompts_sha256) {
     throw InvalidInput(where +
                        " was begun with other prompts: the files have changed; start a new run");
@@ -288,5 +338,8 @@ Run ReadRun(const std::filesystem::path& folder) {
 std::string DocumentRun() { return DocumentOf<Run>("| `schema` | integer | 2 |\n"); }
 std::string DocumentModel() { return DocumentOf<ModelInfo>(); }
 std::string DocumentFill() { return DocumentOf<Fill>(); }
+std::string DocumentShard() { return DocumentOf<ShardInfo>(); }
+std::string DocumentMerge() { return DocumentOf<Merge>(); }
+std::string DocumentMergedShard() { return DocumentOf<MergedShard>(); }
 
 }  // namespace kvr::record

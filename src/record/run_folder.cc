@@ -34,11 +34,10 @@ UniqueFd OpenToAppend(const fs::path& path) {
   return file;
 }
 
-// One line, by one call where the system takes it whole; durable.
-void AppendLine(int file, std::string line, const fs::path& path) {
-  line += '\n';
-  for (std::size_t written = 0; written < line.size();) {
-    const ssize_t put = ::write(file, line.data() + written, line.size() - written);
+// By one call where the system takes them whole; durable.
+void AppendLines(int file, const std::string& lines, const fs::path& path) {
+  for (std::size_t written = 0; written < lines.size();) {
+    const ssize_t put = ::write(file, lines.data() + written, lines.size() - written);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) throw IoError("cannot write " + path.string(), errno);
     written += static_cast<std::size_t>(put);
@@ -134,14 +133,16 @@ void RunFolder::Write(const std::vector<TraceRow>& trace) const {
   SyncFolder(path_);
 }
 
-void RunFolder::Append(const Cell& cell) const {
-  AppendLine(cells_file_.get(), DumpLine(ToJson(cell)), cells());
+void RunFolder::Append(std::span<const Cell> cells_to_add) const {
+  std::string lines;
+  for (const Cell& cell : cells_to_add) lines += DumpLine(ToJson(cell)) + "\n";
+  AppendLines(cells_file_.get(), lines, cells());
 }
 
 void RunFolder::Append(const Lookup& lookup) const {
   const bool fresh = !Exists(lookups());
   const UniqueFd file = OpenToAppend(lookups());
-  AppendLine(file.get(), DumpLine(ToJson(lookup)), lookups());
+  AppendLines(file.get(), DumpLine(ToJson(lookup)) + "\n", lookups());
   if (fresh) SyncFolder(path_);
 }
 

@@ -3,6 +3,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "kvr/record/merge.h"
 #include "values.h"
 
 namespace kvr::report {
@@ -170,6 +171,10 @@ void DescribeRun(const Run& run, Report& report) {
                          (load ? Print("%.2f", *load) : "unknown"));
   report.facts.push_back("started " + run.started.value_or("unknown") + ", " +
                          (run.finished ? "finished " + *run.finished : "UNFINISHED"));
+  if (run.merged) {
+    report.facts.push_back(
+        fmt::format("merged of {} of {} shards", run.merged->shards.size(), run.merged->count));
+  }
   if (run.schema < 2) {
     report.facts.push_back(
         "schema 1: the baseline is the scheduled one; each prompt counts as a cluster of its own");
@@ -179,8 +184,14 @@ void DescribeRun(const Run& run, Report& report) {
                               ": the run is unfinished; its tables cover what was "
                               "written so far");
   }
-  if (run.cells.empty() && run.lookups.empty())
+  if (run.shard) {
+    report.warnings.push_back(fmt::format(
+        "{}: the run is shard {}/{}: {} of {} prompts; kvr merge makes one of all", run.label,
+        run.shard->index, run.shard->count, run.shard->prompts.size(), run.prompts.size()));
+  }
+  if (run.cells.empty() && run.lookups.empty()) {
     report.warnings.push_back(run.label + ": there are no cells");
+  }
   const std::string build = Fact(e, "build_type");
   if (build != "Release" && build != "unknown") {
     report.warnings.push_back(run.label + ": a " + build + " build; its times say little");
@@ -192,6 +203,7 @@ void DescribeRun(const Run& run, Report& report) {
                               " threads); run it again on a quiet one before quoting times");
   }
   report.warnings.insert(report.warnings.end(), run.warnings.begin(), run.warnings.end());
+  for (std::string& line : record::DescribeMerge(run)) report.warnings.push_back(std::move(line));
   DescribeLoad(run, report);
 }
 

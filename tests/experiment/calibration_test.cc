@@ -4,6 +4,8 @@
 
 #include <map>
 
+#include "testing.h"
+
 namespace kvr::experiment {
 namespace {
 
@@ -45,6 +47,18 @@ TEST(CalibrationTest, OrdinaryLengthsChoose) {
   EXPECT_FALSE(prompts.contains(1));
   for (const std::size_t prompt : {2u, 3u, 4u}) EXPECT_EQ(prompts[prompt], 10) << prompt;
   EXPECT_EQ(prompts[0], 8);  // four lengths of chunk, twice
+}
+
+TEST(CalibrationTest, AGivenBaselineIsTheScheduleOrChunksOfALength) {
+  EXPECT_FALSE(ParseBaseline("block").free);
+  EXPECT_TRUE(ParseBaseline("free:256").free);
+  EXPECT_EQ(ParseBaseline("free:256").free_tokens, 256);
+  for (const char* text : {"", "Block", "free", "free:", "free:0", "free:-1", "free:1.5", "free: 1",
+                           "free:99999999", "block:128"}) {
+    std::string message;
+    KVR_EXPECT_ERROR((void)ParseBaseline(text), kInvalidInput, message);
+    EXPECT_NE(message.find("--baseline"), std::string::npos) << message;
+  }
 }
 
 }  // namespace

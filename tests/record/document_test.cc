@@ -11,8 +11,9 @@ TEST(ResultsFormat, ItsTablesAreTheFieldLists) {
   const std::string document =
       ReadFile(std::filesystem::path(KVR_SOURCE) / "docs" / "results_format.md");
   for (const std::string& rows :
-       {DocumentRun(), DocumentModel(), DocumentFill(), DocumentCell(), DocumentWork(),
-        DocumentFidelity(), DocumentLookup(), DocumentTrace()}) {
+       {DocumentRun(), DocumentModel(), DocumentFill(), DocumentShard(), DocumentMerge(),
+        DocumentMergedShard(), DocumentCell(), DocumentWork(), DocumentFidelity(), DocumentLookup(),
+        DocumentTrace()}) {
     EXPECT_NE(document.find("|---|---|---|\n" + rows + "\n"), std::string::npos)
         << "the document has no table of these rows:\n"
         << rows;

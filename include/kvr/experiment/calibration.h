@@ -11,6 +11,15 @@
 
 namespace kvr::experiment {
 
+// A baseline that the user gives.
+struct BaselineChoice {
+  bool free = false;    // in chunks of `free_tokens`; the schedule's otherwise
+  int free_tokens = 0;  // of `free`
+};
+
+// "block", or "free:256". Throws kInvalidInput for everything else.
+[[nodiscard]] BaselineChoice ParseBaseline(const std::string& text);
+
 struct Baseline {
   bool free = false;  // prefill in free chunks of `free_tokens`, instead of by the schedule
   int free_tokens = 0;

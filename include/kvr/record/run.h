@@ -38,6 +38,7 @@ struct ModelInfo {
   std::optional<std::int64_t> context_tokens;
   std::optional<std::int64_t> kv_bytes_per_token;  // in a buffer
   std::string baseline_schedule = "block";         // of the one baseline, chosen by the calibration
+  bool baseline_given = false;                     // or by the user
   std::optional<std::int64_t> free_chunk_tokens;
   std::vector<double> calibration_block_ms, calibration_free_ms;
   std::map<std::string, std::int64_t> stored_bytes_per_token;  // in files, by codec
@@ -57,6 +58,29 @@ struct Fill {
   std::int64_t shared_blocks = 0;
 };
 
+// Which part of its config's cells a run is.
+struct ShardInfo {
+  std::int64_t index = 0, count = 1;  // from 0
+  std::vector<std::string> prompts;   // the tested ones of this shard
+  std::int64_t cells = 0;             // that it has when it is finished
+  bool operator==(const ShardInfo&) const = default;
+};
+
+// A shard that a run was merged of.
+struct MergedShard {
+  std::string folder;  // Run::label
+  ShardInfo shard;
+  std::int64_t found_cells = 0;
+  Json environment = Json::object();
+  std::optional<std::string> started, finished;
+};
+
+struct Merge {
+  std::int64_t count = 0;           // of shards that the sweep was cut into
+  std::vector<MergedShard> shards;  // that were there, by index
+  std::vector<std::string> mixed;   // what differed between them and was allowed to
+};
+
 struct Run {
   std::string label;  // config name and folder name: "paper/20260131-120000"
   std::string name;
@@ -74,6 +98,8 @@ struct Run {
   std::vector<Fill> fill;
   std::optional<std::string> started;
   std::optional<std::string> finished;  // none: interrupted, or still running
+  std::optional<ShardInfo> shard;       // none: all of the config's cells
+  std::optional<Merge> merged;          // none: one sweep made it
   std::vector<Cell> cells;
   std::vector<Lookup> lookups;        // of a study that generates nothing; its run has no cells
   std::vector<TraceRow> trace;        // what arithmetic over a whole trace says
@@ -85,7 +111,7 @@ struct Run {
 [[nodiscard]] Json ToJson(const Run& run);
 
 // Throws unless the run that was left in the folder `where` may be gone on with by the program,
-// machine and config that `now` describes: kInvalidInput for another config or other prompts,
+// machine and config that `now` describes: kInvalidInput for another config, shard or prompts,
 // kIncompatible for another version, machine, program or number of threads.
 void CheckResumes(const Run& before, const Run& now, const std::string& where);
 
@@ -95,10 +121,13 @@ void CheckResumes(const Run& before, const Run& now, const std::string& where);
 // field, kIncompatible for a newer schema.
 [[nodiscard]] Run ReadRun(const std::filesystem::path& folder);
 
-// The fields of run.json, of its models and of what filling cost, as rows of
+// The fields of run.json, of its models, of what filling cost, and of shards, as rows of
 // docs/results_format.md.
 [[nodiscard]] std::string DocumentRun();
 [[nodiscard]] std::string DocumentModel();
 [[nodiscard]] std::string DocumentFill();
+[[nodiscard]] std::string DocumentShard();
+[[nodiscard]] std::string DocumentMerge();
+[[nodiscard]] std::string DocumentMergedShard();
 
 }  // namespace kvr::record

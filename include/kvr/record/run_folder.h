@@ -6,6 +6,7 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,8 +44,8 @@ class RunFolder {
   void DropTornLines() const;
   // Replaces trace.jsonl; durable.
   void Write(const std::vector<TraceRow>& trace) const;
-  // One line, by one call; durable.
-  void Append(const Cell& cell) const;
+  // A line each, all by one call; durable.
+  void Append(std::span<const Cell> cells) const;
   void Append(const Lookup& lookup) const;
 
   // Removes the `subfolders` of the cache's folder, and that when nothing else is in it.
