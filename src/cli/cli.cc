@@ -91,6 +91,9 @@ void AddAll(CLI::App& app, Common* common) {
   AddRun(app);
   AddSweep(app);
   AddReport(app);
+  AddCompare(app);
+  AddBaseline(app);
+  AddCheck(app);
   AddCache(app);
   AddModel(app);
   AddTokenize(app);

@@ -15,6 +15,9 @@ namespace kvr::cli {
 void AddRun(CLI::App& app);
 void AddSweep(CLI::App& app);
 void AddReport(CLI::App& app);
+void AddCompare(CLI::App& app);
+void AddBaseline(CLI::App& app);
+void AddCheck(CLI::App& app);
 void AddCache(CLI::App& app);
 void AddModel(CLI::App& app);
 void AddTokenize(CLI::App& app);

@@ -1,0 +1,33 @@
+#include "kvr/record/holm.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace kvr::record {
+
+std::vector<double> HolmAdjusted(std::span<const double> p_values) {
+  std::vector<std::size_t> order(p_values.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return p_values[i]; });
+  std::vector<double> adjusted(p_values.size());
+  double greatest = 0;
+  for (std::size_t rank = 0; rank < order.size(); ++rank) {
+    const double left = static_cast<double>(order.size() - rank);
+    greatest = std::max(greatest, std::min(1.0, left * p_values[order[rank]]));
+    adjusted[order[rank]] = greatest;
+  }
+  return adjusted;
+}
+
+double TwoSidedP(const Estimate& estimate) {
+  if (!(estimate.standard_error > 0)) return estimate.mean == 0 ? 1 : 0;
+  return 2 * StudentCdf(-std::abs(estimate.mean) / estimate.standard_error, estimate.df);
+}
+
+double DetectableLogRatio(const Estimate& estimate, double level, double least) {
+  const double critical = StudentQuantile(1 - level / 2, estimate.df) * estimate.standard_error;
+  return std::max(critical, least) + StudentQuantile(0.8, estimate.df) * estimate.standard_error;
+}
+
+}  // namespace kvr::record
