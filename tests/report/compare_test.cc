@@ -6,11 +6,13 @@
 namespace kvr::report {
 namespace {
 
-Comparison Compared(const Run& base, const Run& now, const CompareOptions& options = {}) {
+Comparison Compared(const record::Run& base, const record::Run& now,
+                    const CompareOptions& options = {}) {
   return Compare(base, now, options);
 }
 
-std::string RefusalOf(const Run& base, const Run& now, const CompareOptions& options = {}) {
+std::string RefusalOf(const record::Run& base, const record::Run& now,
+                      const CompareOptions& options = {}) {
   const Error error = ErrorOf([&] { (void)Compare(base, now, options); });
   EXPECT_EQ(error.kind(), Error::Kind::kInvalidInput);
   EXPECT_EQ(error.exit_code(), 2);
@@ -80,8 +82,8 @@ TEST(Compare, OneLossInOneCellIsARegression) {
   CompareOptions exact_only;
   exact_only.times = false;
   for (const Loss& loss : Losses()) {
-    const Run good = ToyRun("base");
-    Run worse = good;
+    const record::Run good = ToyRun("base");
+    record::Run worse = good;
     loss.apply(OneHit(worse));
     const Comparison result = Compared(good, worse, exact_only);
     EXPECT_TRUE(result.Regressed()) << loss.field;
@@ -94,9 +96,9 @@ TEST(Compare, OneLossInOneCellIsARegression) {
 }
 
 TEST(Compare, LossesOfBaselinesCountToo) {
-  const Run good = ToyRun("base");
+  const record::Run good = ToyRun("base");
   for (std::size_t i = 0; i < 3; ++i) {  // baseline, second baseline, null variant
-    Run worse = good;
+    record::Run worse = good;
     ++worse.cells[i].work->forward_passes;
     EXPECT_EQ(Compared(good, worse).ExactRegressions(), 1) << i;
     worse = good;
@@ -106,8 +108,8 @@ TEST(Compare, LossesOfBaselinesCountToo) {
 }
 
 TEST(Compare, MoreDepthIsAnImprovementWithAllThatFollowsIt) {
-  const Run base = ToyRun("base");
-  Run now = base;
+  const record::Run base = ToyRun("base");
+  record::Run now = base;
   for (Cell& cell : now.cells) {
     if (!cell.hit()) continue;
     cell.reuse_depth = 62;
@@ -128,16 +130,16 @@ TEST(Compare, MoreDepthIsAnImprovementWithAllThatFollowsIt) {
 }
 
 TEST(Compare, ABrokenClaimIsARegressionThoughBaseBrokeItToo) {
-  Run run = ToyRun("base");
+  record::Run run = ToyRun("base");
   OneHit(run).fidelity->exact = false;
   EXPECT_TRUE(Compared(run, run).Regressed());
 }
 
 // Outputs are a machine's own; what the program does is not.
 TEST(Compare, OnAnotherMachineTokensAreNotJudgedAndAllElseIs) {
-  const Run base = ToyRun("base");
+  const record::Run base = ToyRun("base");
   for (const char* key : {"cpu_model", "instruction_set", "threads"}) {
-    Run now = base;
+    record::Run now = base;
     now.environment[key] = "other";
     OneHit(now).tokens = {1, 2, 3};
     const Comparison result = Compared(base, now);
@@ -146,12 +148,12 @@ TEST(Compare, OnAnotherMachineTokensAreNotJudgedAndAllElseIs) {
     EXPECT_TRUE(Says(result.notes, "tokens: not judged in 48 cells, of which 47")) << key;
     for (const Loss& loss : Losses()) {
       if (std::string(loss.field) == "tokens") continue;
-      Run worse = now;
+      record::Run worse = now;
       loss.apply(OneHit(worse));
       EXPECT_TRUE(Lost(Compared(base, worse), loss.field)) << loss.field;
     }
   }
-  Run now = base;
+  record::Run now = base;
   now.environment.erase("cpu_model");
   OneHit(now).tokens = {1, 2, 3};
   EXPECT_FALSE(Compared(base, now).Regressed());
@@ -160,11 +162,11 @@ TEST(Compare, OnAnotherMachineTokensAreNotJudgedAndAllElseIs) {
 
 // A lossy cache's drift depends on the machine, as its outputs do.
 TEST(Compare, ALossyHitsDriftIsJudgedOnOneMachineAlone) {
-  Run base = ToyRun("base");
+  record::Run base = ToyRun("base");
   for (Cell& cell : base.cells) {
     if (cell.hit()) cell.codec = "int8", cell.exact_claimed = false;
   }
-  Run now = base;
+  record::Run now = base;
   OneHit(now).fidelity->first_divergence = 1;
   EXPECT_TRUE(Compared(base, now).Regressed());
   now.environment["cpu_model"] = "other";
@@ -172,8 +174,8 @@ TEST(Compare, ALossyHitsDriftIsJudgedOnOneMachineAlone) {
 }
 
 TEST(Compare, AProbeThatFailsIsTheProgramsFaultOnTheSameMachineOnly) {
-  const Run base = ToyRun("base");
-  Run now = base;
+  const record::Run base = ToyRun("base");
+  record::Run now = base;
   now.models[0].probe_exact = false;
   const Comparison here = Compared(base, now);
   ASSERT_EQ(here.ExactRegressions(), 1);
@@ -195,8 +197,8 @@ TEST(Compare, AProbeThatFailsIsTheProgramsFaultOnTheSameMachineOnly) {
 
 // Each run calibrates the schedule of its one baseline, by times.
 TEST(Compare, ABaselineOfAnotherScheduleIsStillTheBaseline) {
-  const Run base = ToyRun("base");
-  Run now = base;
+  const record::Run base = ToyRun("base");
+  record::Run now = base;
   now.models[0].baseline_schedule = "free";
   now.models[0].free_chunk_tokens = 256;
   for (Cell& cell : now.cells) {
@@ -211,46 +213,51 @@ TEST(Compare, ABaselineOfAnotherScheduleIsStillTheBaseline) {
 }
 
 TEST(Compare, WhatCantBeComparedIsRefusedByName) {
-  const Run base = ToyRun("base");
+  const record::Run base = ToyRun("base");
   const auto refused = [&](auto change, const CompareOptions& options = {}) {
-    Run now = ToyRun("new");
+    record::Run now = ToyRun("new");
     change(now);
     return RefusalOf(base, now, options);
   };
   const auto has = [](const std::string& text, const char* part) {
     EXPECT_NE(text.find(part), std::string::npos) << text;
   };
-  has(refused([](Run& r) { r.config["match"] = "whole"; }),
+  has(refused([](record::Run& r) { r.config["match"] = "whole"; }),
       "config \"match\" is \"whole\", was \"token\"");
-  has(refused([](Run& r) { r.config.erase("seed"); }), "config \"seed\" is not set, was 1");
-  has(refused([](Run& r) { r.prompts_sha256 = "b"; }), "prompts_sha256 b, was aaaaaaaaaaaa");
-  has(refused([](Run& r) { r.prompts_sha256.reset(); }), "prompts_sha256 not known");
-  has(refused([](Run& r) { r.schema = 1; }), "schema 1, was 2");
-  has(refused([](Run& r) { r.models[0].fingerprint = "0"; }), "model m (fp32) has fingerprint 0");
-  has(refused([](Run& r) { r.models[0].encoder_fingerprint = "0"; }), "encoder fingerprint 0");
-  has(refused([](Run& r) { r.models[0].precision = "int8"; }), "model m (fp32) is not there");
-  has(refused([](Run& r) { r.models.clear(); }), "model m (fp32) is not there");
-  has(refused([](Run& r) { r.cells.pop_back(); }),
+  has(refused([](record::Run& r) { r.config.erase("seed"); }), "config \"seed\" is not set, was 1");
+  has(refused([](record::Run& r) { r.prompts_sha256 = "b"; }),
+      "prompts_sha256 b, was aaaaaaaaaaaa");
+  has(refused([](record::Run& r) { r.prompts_sha256.reset(); }), "prompts_sha256 not known");
+  has(refused([](record::Run& r) { r.schema = 1; }), "schema 1, was 2");
+  has(refused([](record::Run& r) { r.models[0].fingerprint = "0"; }),
+      "model m (fp32) has fingerprint 0");
+  has(refused([](record::Run& r) { r.models[0].encoder_fingerprint = "0"; }),
+      "encoder fingerprint 0");
+  has(refused([](record::Run& r) { r.models[0].precision = "int8"; }),
+      "model m (fp32) is not there");
+  has(refused([](record::Run& r) { r.models.clear(); }), "model m (fp32) is not there");
+  has(refused([](record::Run& r) { r.cells.pop_back(); }),
       "1 of 48 cells of base are not in new, the first: t5 embedding/token, 5 candidates, "
       "repetition 1");
-  has(refused([](Run& r) { r.cells.clear(); }, {.fewer_cells = true}), "no cell in common");
-  has(refused([](Run&) {}, {.metrics = {"tft"}}), "expected one of ttft, total");
+  has(refused([](record::Run& r) { r.cells.clear(); }, {.fewer_cells = true}), "no cell in common");
+  has(refused([](record::Run&) {}, {.metrics = {"tft"}}), "expected one of ttft, total");
   // All at once.
-  const std::string both = refused([](Run& r) { r.schema = 1, r.models[0].fingerprint = "0"; });
+  const std::string both =
+      refused([](record::Run& r) { r.schema = 1, r.models[0].fingerprint = "0"; });
   has(both, "schema");
   has(both, "fingerprint");
 }
 
 TEST(Compare, WhatDoesNotDecideCellsIsNoDifference) {
-  const Run base = ToyRun("base");
-  Run now = base;
+  const record::Run base = ToyRun("base");
+  record::Run now = base;
   now.config.update({{"name", "n"}, {"description", "d"}, {"repetitions", 9}, {"warmups", 0}});
   now.environment["commit"] = "another";
   now.environment["libtorch_version"] = "3";
   EXPECT_FALSE(Compared(base, now).Regressed());
   EXPECT_TRUE(Compared(base, now).notes.empty());
   // More repetitions are no loss; fewer are, unless allowed.
-  Run more = ToyRun("more", 6, 3);
+  record::Run more = ToyRun("more", 6, 3);
   EXPECT_FALSE(Compared(base, more).Regressed());
   EXPECT_TRUE(Says(Compared(base, more).notes, "24 cells are in NEW alone"));
   (void)RefusalOf(more, base);
@@ -260,17 +267,17 @@ TEST(Compare, WhatDoesNotDecideCellsIsNoDifference) {
 }
 
 TEST(Compare, AbsoluteTimesNeedOneMachineAndBuild) {
-  const Run base = ToyRun("base");
+  const record::Run base = ToyRun("base");
   for (const char* key :
        {"cpu_model", "instruction_set", "threads", "libtorch_version", "build_type"}) {
-    Run now = base;
+    record::Run now = base;
     now.environment[key] = "other";
     EXPECT_NE(RefusalOf(base, now, {.absolute = true}).find(key), std::string::npos);
     now.environment.erase(key);
     EXPECT_NE(RefusalOf(now, now, {.absolute = true}).find("not known"), std::string::npos);
   }
   // Everything twice as slow is seen by absolute times alone.
-  Run slow = base;
+  record::Run slow = base;
   for (Cell& cell : slow.cells) {
     for (double* ms : {&cell.prefill_ms, &cell.ttft_ms, &*cell.decode_ms}) *ms *= 2;
     for (auto* ms : {&cell.embed_ms, &cell.lookup_ms, &cell.restore_ms}) {
@@ -317,11 +324,11 @@ TEST(Compare, EachTimeIsJudgedBothWays) {
       {"baseline", [](Cell& c, double by) {
          if (!c.recycled()) *c.decode_ms /= by;
        }}};
-  const Run base = ToyRun("base", 6, 3);
+  const record::Run base = ToyRun("base", 6, 3);
   ASSERT_EQ(MetricNames().size(), phases.size());
   for (const auto& [name, apply] : phases) {
     for (const double by : {1.2, 1.04, 1 / 1.2}) {
-      Run now = base;
+      record::Run now = base;
       for (Cell& cell : now.cells) apply(cell, by);
       const Comparison result = Compared(base, now);
       for (const TimeRow& row : result.times) {
@@ -343,8 +350,8 @@ TEST(Compare, EachTimeIsJudgedBothWays) {
 
 // One prompt that is much slower shows no change of the program.
 TEST(Compare, ASlowdownThatPromptsDoNotShareIsNotSignificant) {
-  const Run base = ToyRun("base");
-  Run now = base;
+  const record::Run base = ToyRun("base");
+  record::Run now = base;
   for (Cell& cell : now.cells) {
     if (cell.prompt_id == "t3" && cell.hit()) cell.ttft_ms *= 2;
   }
@@ -355,8 +362,8 @@ TEST(Compare, ASlowdownThatPromptsDoNotShareIsNotSignificant) {
 }
 
 TEST(Compare, OfFewerThanThreeClustersTimesAreNotJudged) {
-  const Run base = ToyRun("base", 2);
-  Run now = base;
+  const record::Run base = ToyRun("base", 2);
+  record::Run now = base;
   for (Cell& cell : now.cells) {
     if (cell.hit()) cell.ttft_ms *= 3;
   }
@@ -372,7 +379,7 @@ TEST(Compare, OfFewerThanThreeClustersTimesAreNotJudged) {
 }
 
 TEST(Compare, UnfinishedRunsAreSaidToBeSo) {
-  Run base = ToyRun("base"), now = ToyRun("new");
+  record::Run base = ToyRun("base"), now = ToyRun("new");
   base.finished.reset();
   now.warnings = {"torn line"};
   const Comparison result = Compared(base, now);

@@ -21,8 +21,9 @@ namespace kvr::record {
 [[nodiscard]] double TwoSidedP(const Estimate& estimate);
 
 // The true mean of log ratios that a two-sided test at `level` finds in 80 of 100 samples like the
-// estimate's, where it counts only beyond `least`: Student's t moved by the effect in place of the
-// noncentral t, as in TestEquivalence. REQUIRES: estimate.df > 0.
+// estimate's, where it counts only beyond `least`. By the normal approximation of the noncentral t
+// (Abramowitz and Stegun, 26.7.10): of few clusters the standard error is itself uncertain.
+// REQUIRES: estimate.df > 0.
 [[nodiscard]] double DetectableLogRatio(const Estimate& estimate, double level, double least);
 
 }  // namespace kvr::record

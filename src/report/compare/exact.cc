@@ -21,7 +21,7 @@ Field Shows(std::optional<std::int64_t> count) {
   if (!count) return std::nullopt;
   return Shown{static_cast<double>(*count), std::to_string(*count)};
 }
-Field Shows(bool truth) { return Shown{truth ? 1.0 : 0.0, truth ? "true" : "false"}; }
+Field ShowsTruth(bool truth) { return Shown{truth ? 1.0 : 0.0, truth ? "true" : "false"}; }
 
 template <auto Member>
 Field OfWork(const Cell& cell) {
@@ -78,9 +78,9 @@ constexpr Rule kRules[] = {
     {"available_depth", Better::kMore, &Setting::Always,
      [](const Cell& cell) { return Shows(cell.available_depth); }},
     {"exact_claimed", Better::kMore, &Setting::SameProbe,
-     [](const Cell& cell) { return Shows(cell.exact_claimed); }},
+     [](const Cell& cell) { return ShowsTruth(cell.exact_claimed); }},
     {"exact", Better::kMore, &Setting::Promised,
-     [](const Cell& cell) { return cell.fidelity ? Shows(cell.fidelity->exact) : Field(); }},
+     [](const Cell& cell) { return cell.fidelity ? ShowsTruth(cell.fidelity->exact) : Field(); }},
     {"first_divergence", Better::kMore, &Setting::Promised,
      [](const Cell& cell) {
        if (!cell.fidelity) return Field();
