@@ -120,18 +120,16 @@ class Changes {
 
   void Add(bool regression, const Cell& cell, const char* field, const std::string& was,
            const std::string& is) {
-    ExactChange change{CaseOf(cell), regression, field, was, is, {}};
-    const auto same = std::ranges::find_if(*changes_, [&](const ExactChange& other) {
-      return std::tie(other.of, other.regression, other.field, other.was, other.is) ==
-             std::tie(change.of, change.regression, change.field, change.was, change.is);
-    });
-    ExactChange& found =
-        same == changes_->end() ? changes_->emplace_back(std::move(change)) : *same;
-    found.repetitions.push_back(cell.repetition);
+    const ExactCase of = CaseOf(cell);
+    const auto [at, fresh] =
+        places_.emplace(std::tuple(of, regression, std::string(field), was, is), changes_->size());
+    if (fresh) changes_->push_back({of, regression, field, was, is, {}});
+    (*changes_)[at->second].repetitions.push_back(cell.repetition);
   }
 
  private:
   std::vector<ExactChange>* changes_;
+  std::map<std::tuple<ExactCase, bool, std::string, std::string, std::string>, std::size_t> places_;
 };
 
 void CompareTokens(const Cell& was, const Cell& is, Changes* changes) {

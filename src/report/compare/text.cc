@@ -29,7 +29,12 @@ std::string Render(const Comparison& comparison) {
   out += '\n';
   add(report.claims, "- ");
   add(report.warnings, "note: ");
-  add(report.alarms, "!!! ");
+  constexpr std::size_t kMost = 20;  // of the others, the table has each
+  const std::size_t shown = std::min(report.alarms.size(), kMost);
+  add({report.alarms.begin(), report.alarms.begin() + static_cast<std::ptrdiff_t>(shown)}, "!!! ");
+  if (shown < report.alarms.size()) {
+    out += "!!! and " + std::to_string(report.alarms.size() - shown) + " more\n";
+  }
   return out + (comparison.Regressed() ? "REGRESSION\n" : "no regression\n");
 }
 
