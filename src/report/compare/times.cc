@@ -19,6 +19,7 @@ struct Metric {
   bool of_baseline;  // of no way of reuse
   Number (*own)(const PromptCells& prompt, const Cells& recycled);
   Number (*by)(const PromptCells& prompt, const Cells& recycled);
+  const Metric* of_a_round = nullptr;  // in its place within one repetition
 };
 
 template <auto Member>
@@ -34,11 +35,18 @@ Number TotalOf(const PromptCells& prompt, const Cells& recycled, double Totals::
   return totals ? Number((*totals).*arm) : std::nullopt;
 }
 
+// Of one repetition there are no totals over enough cells; how far rounds are apart is seen all the
+// same.
+constexpr Metric kTotalOfARound = {
+    "total", false, Own<&Cell::total_ms>,
+    [](const PromptCells& p, const Cells&) { return MedianOf(p.baseline, &Cell::total_ms); }};
+
 constexpr Metric kMetrics[] = {
     {"ttft", false, Own<&Cell::ttft_ms>, Baseline},
     {"total", false,
      [](const PromptCells& p, const Cells& c) { return TotalOf(p, c, &Totals::recycled_ms); },
-     [](const PromptCells& p, const Cells& c) { return TotalOf(p, c, &Totals::baseline_ms); }},
+     [](const PromptCells& p, const Cells& c) { return TotalOf(p, c, &Totals::baseline_ms); },
+     &kTotalOfARound},
     {"embed", false, Own<&Cell::embed_ms>, Baseline},
     {"lookup", false, Own<&Cell::lookup_ms>, Baseline},
     {"restore", false, Own<&Cell::restore_ms>, Baseline},
@@ -103,6 +111,61 @@ Number ValueOf(const PromptCells& prompt, const Variant* variant, const Metric& 
   return absolute ? own : Quotient(own, metric.by(prompt, cells));
 }
 
+// The prompt's cells of one repetition.
+PromptCells InRound(const PromptCells& prompt, const Variant* variant, std::int64_t round) {
+  const auto in_round = [&](const Cell& cell) { return cell.repetition == round; };
+  PromptCells one;
+  one.baseline = Only(prompt.baseline, in_round);
+  if (variant != nullptr) one.recycled[*variant] = Only(RecycledBy(prompt, *variant), in_round);
+  return one;
+}
+
+// How uncertain a run's mean over prompts is by what moves all prompts of a round alike.
+struct RoundNoise {
+  double variance = 0, df = 0;
+};
+
+// A round's move is the median over prompts of how far they are from their own medians over
+// rounds. One round tells nothing.
+RoundNoise NoiseOfRounds(const std::vector<const PromptCells*>& prompts, const Variant* variant,
+                         const Metric& metric, bool absolute) {
+  const Metric& of_a_round = metric.of_a_round == nullptr ? metric : *metric.of_a_round;
+  std::map<std::int64_t, Samples> moves;
+  for (const PromptCells* prompt : prompts) {
+    std::set<std::int64_t> rounds;
+    for (const Cell* cell : prompt->baseline) rounds.insert(cell->repetition);
+    std::map<std::int64_t, double> logs;
+    Samples all;
+    for (const std::int64_t round : rounds) {
+      const Number value = ValueOf(InRound(*prompt, variant, round), variant, of_a_round, absolute);
+      if (value.value_or(0) > 0) all.push_back(logs[round] = std::log(*value));
+    }
+    for (const auto& [round, value] : logs) moves[round].push_back(value - *Median(all));
+  }
+  Samples rounds;
+  for (const auto& [round, sample] : moves) rounds.push_back(*Median(sample));
+  if (rounds.size() < 2) return {};
+  const double count = static_cast<double>(rounds.size()), mean = *Mean(rounds);
+  double squares = 0;
+  for (const double move : rounds) squares += (move - mean) * (move - mean);
+  return {squares / (count - 1) / count, count - 1};
+}
+
+// The estimate, made as uncertain as the rounds of both runs are, where that is more than prompts
+// show.
+void WidenByRounds(const RoundNoise& base, const RoundNoise& now, Estimate* estimate) {
+  const double variance = base.variance + now.variance;
+  if (!(estimate->df > 0) || !(variance > estimate->standard_error * estimate->standard_error)) {
+    return;
+  }
+  double spread = 0;
+  for (const RoundNoise& run : {base, now}) {
+    if (run.df > 0) spread += run.variance * run.variance / run.df;
+  }
+  estimate->standard_error = std::sqrt(variance);
+  estimate->df = variance * variance / spread;
+}
+
 struct Judged {
   TimeRow row;
   std::optional<Estimate> estimate;
@@ -110,15 +173,22 @@ struct Judged {
 
 Judged RowOf(const ScopePair& scopes, const Variant* variant, const Metric& metric, bool absolute) {
   std::vector<Observation> observations;
+  std::vector<const PromptCells*> base, now;
   for (const PromptPair& prompt : scopes.prompts) {
     const Number was = ValueOf(*prompt.base, variant, metric, absolute);
     const Number is = ValueOf(*prompt.now, variant, metric, absolute);
     if (was.value_or(0) > 0 && is.value_or(0) > 0) {
       observations.push_back({prompt.base->workload, prompt.base->cluster, std::log(*is / *was)});
+      base.push_back(prompt.base);
+      now.push_back(prompt.now);
     }
   }
   Judged judged;
   judged.estimate = StratifiedMean(observations);
+  if (judged.estimate) {
+    WidenByRounds(NoiseOfRounds(base, variant, metric, absolute),
+                  NoiseOfRounds(now, variant, metric, absolute), &*judged.estimate);
+  }
   TimeRow& row = judged.row;
   row.model = scopes.base->model;
   row.precision = scopes.base->precision;
