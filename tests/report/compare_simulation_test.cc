@@ -1,6 +1,6 @@
 // False alarms and power of the comparison's times, on simulated pairs of runs of which the truth
 // is known, and on halves of a real run. KVR_SIMULATIONS sets how many pairs stand behind each
-// line (docs/statistics.md has the tables of 2,000); KVR_AA_RUN names a run's folder of six
+// line (docs/statistics.md has the tables of 1,000); KVR_AA_RUN names a run's folder of six
 // repetitions or more.
 #include <array>
 #include <cmath>

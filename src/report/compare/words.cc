@@ -14,6 +14,11 @@ bool IsImprovement(const ExactChange& change) { return !change.regression; }
 
 std::string SignedShare(double ratio) { return Print("%+.1f %%", 100 * (ratio - 1)); }
 
+// Of a few noisy repetitions it may be astronomical.
+std::string CouldSee(double detectable) {
+  return detectable > 10 ? "over 1000 %" : Print("%.1f %%", 100 * detectable);
+}
+
 std::string NameOf(const TimeRow& row) {
   return fmt::format("{}, {}{}", row.way, row.metric, row.absolute ? " (absolute)" : "");
 }
@@ -49,8 +54,7 @@ void SayTimes(const Comparison& comparison, Report* report) {
     report->claims.push_back(fmt::format(
         "So many prompts and repetitions would have found, in 80 of 100 such pairs of runs, a "
         "slowdown of {} ({}) at best, and of {} ({}) at worst; column \"could see\".",
-        Print("%.1f %%", 100 * *best->detectable), NameOf(*best),
-        Print("%.1f %%", 100 * *worst->detectable), NameOf(*worst)));
+        CouldSee(*best->detectable), NameOf(*best), CouldSee(*worst->detectable), NameOf(*worst)));
   }
   if (left_out > 0 || comparison.times.empty()) {
     report->warnings.push_back(fmt::format(
@@ -113,7 +117,8 @@ Table TimeTable(const Comparison& comparison) {
         {Text(row.model), Text(row.precision), Text(row.way), Text(row.metric),
          Text(row.absolute ? "absolute" : "ratio"),
          row.ratio ? SignedPercent(*row.ratio - 1) : Value{}, end(&record::Interval::low),
-         end(&record::Interval::high), Formatted("%.2g", row.p), Percent(row.detectable),
+         end(&record::Interval::high), Formatted("%.2g", row.p),
+         row.detectable ? Value{CouldSee(*row.detectable), *row.detectable} : Value{},
          Count(static_cast<std::int64_t>(row.prompts)),
          Count(static_cast<std::int64_t>(row.clusters)), Text(ToString(row.verdict))});
   }
@@ -163,7 +168,7 @@ std::string Said(const TimeRow& row) {
   if (!row.interval || !row.p) return out + ", too few independent prompts to judge";
   return out + fmt::format(" (95 %: {} to {}; p {}; could see {})", SignedShare(row.interval->low),
                            SignedShare(row.interval->high), Print("%.2g", *row.p),
-                           Print("%.1f %%", 100 * row.detectable.value_or(0)));
+                           CouldSee(row.detectable.value_or(0)));
 }
 
 Report InWords(const Comparison& comparison) {
