@@ -45,6 +45,11 @@ check_prompts() {
     --tokenizer smollm2=models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --block 128
 }
 
+# Everything but times, which are the machine's: valid on any.
+check_against_the_kept_run() {
+  build/release/kvr check configs/smoke.json --against configs/smoke.baseline.json --exact-only
+}
+
 # The unit tests of build/PRESET, as a few processes for each layer and not one for each test: under
 # a sanitizer libtorch takes a second to start, and the report's simulated runs take minutes.
 # Threads that wait don't spin, being more than cores. Runs in a shell of its own: what it exports
@@ -85,6 +90,9 @@ check "checking the format" "clang-format-14 -i the files named above" check_for
 setup_build release
 setup_models
 check "checking the prompts" "keep the promises of the groups named above" check_prompts
+check "comparing a sweep with the kept one" \
+  "mend what got worse; or, where it is meant: kvr sweep, then kvr baseline --force" \
+  check_against_the_kept_run
 if [[ ${KVR_TEST_QUICK:-0} == 1 ]]; then
   say "KVR_TEST_QUICK=1: SKIPPED: sanitizers, coverage, clang-tidy"
 else

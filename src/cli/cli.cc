@@ -93,6 +93,9 @@ void AddAll(CLI::App& app, Common* common) {
   AddSweep(app);
   AddMerge(app);
   AddReport(app);
+  AddCompare(app);
+  AddBaseline(app);
+  AddCheck(app);
   AddCache(app);
   AddModel(app);
   AddTokenize(app);

@@ -12,6 +12,15 @@ std::optional<double> PValue(const Estimate& estimate) {
   return 2 * StudentCdf(-std::abs(estimate.mean) / estimate.standard_error, estimate.df);
 }
 
+double DetectableLogRatio(const Estimate& estimate, double level, double least) {
+  constexpr double kNormal80 = 0.8416212335729143;  // its quantile 0.8
+  const double error = estimate.standard_error, df = estimate.df;
+  const double critical = StudentQuantile(1 - level / 2, df);
+  const double significant =
+      critical * (1 - 1 / (4 * df)) + kNormal80 * std::sqrt(1 + critical * critical / (2 * df));
+  return std::max(significant * error, least + StudentQuantile(0.8, df) * error);
+}
+
 std::vector<double> HolmAdjusted(std::span<const double> p_values) {
   std::vector<std::size_t> order(p_values.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

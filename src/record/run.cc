@@ -173,7 +173,9 @@ void ReadOldBaselines(const Json& json, const std::string& where, Run* run) {
   }
 }
 
-Run ReadDescription(const Json& json, const std::string& where) {
+}  // namespace
+
+Run RunFromJson(const Json& json, const std::string& where) {
   const Reader field(json, where);
   field.Schema();
   Run run;
@@ -198,6 +200,8 @@ Run ReadDescription(const Json& json, const std::string& where) {
   }
   return run;
 }
+
+namespace {
 
 Json ReadDescriptionFile(const std::filesystem::path& folder) {
   const std::filesystem::path description = folder / "run.json";
@@ -327,7 +331,7 @@ void CheckResumes(const Run& before, const Run& now, const std::string& where) {
 }
 
 Run ReadRun(const std::filesystem::path& folder) {
-  Run run = ReadDescription(ReadDescriptionFile(folder), (folder / "run.json").string());
+  Run run = RunFromJson(ReadDescriptionFile(folder), (folder / "run.json").string());
   run.label = run.name + "/" + std::filesystem::canonical(folder).filename().string();
   CellReader(folder / "cells.jsonl", &run).Read();
   ReadLookups(folder / "lookups.jsonl", &run);

@@ -97,8 +97,7 @@ void AddCell(const Cell& cell, Scope* scope, PromptCells* prompt) {
     scope->has_null = true;
     prompt->recycled[NullVariant()].push_back(&cell);
   } else if (cell.recycled()) {
-    const Variant variant{cell.policy, cell.match, CodecOf(cell), cell.candidates,
-                          cell.asked_page_cache.value_or("warm")};
+    const Variant variant = VariantOf(cell);
     if (std::find(scope->variants.begin(), scope->variants.end(), variant) ==
         scope->variants.end()) {
       scope->variants.push_back(variant);
@@ -123,6 +122,11 @@ std::string Variant::Title() const {
   }
   if (page_cache != "warm") title += ", " + page_cache;
   return title;
+}
+
+Variant VariantOf(const Cell& cell) {
+  return {cell.policy, cell.match, CodecOf(cell), cell.candidates,
+          cell.asked_page_cache.value_or("warm")};
 }
 
 const Variant& NullVariant() {

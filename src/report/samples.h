@@ -45,6 +45,9 @@ struct Variant {
   [[nodiscard]] std::string Title() const;
 };
 
+// Of a recycled cell that is not the null variant's.
+[[nodiscard]] Variant VariantOf(const Cell& cell);
+
 // The recycled arm that recycles nothing: the baseline's work through the whole pipeline.
 [[nodiscard]] const Variant& NullVariant();
 

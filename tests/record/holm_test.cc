@@ -119,5 +119,13 @@ TEST(Simulation, HolmKeepsTheLevelOfAWholeTable) {
   }
 }
 
+// Of 400,000 draws of the noncentral t of 5 degrees of freedom 77 % pass 2.5706 when it is moved by
+// 3.40, 80 % at 3.51 and 84 % at 3.70.
+TEST(DetectableLogRatio, IsBeyondTheCriticalPointAndBeyondTheLeast) {
+  EXPECT_NEAR(DetectableLogRatio(Known(0, 0.1, 5), 0.05, 0), 0.351, 0.003);
+  EXPECT_NEAR(DetectableLogRatio(Known(0, 0.001, 5), 0.05, 0.05), 0.05 + 0.001 * 0.919544, 1e-6);
+  EXPECT_EQ(DetectableLogRatio(Known(0, 0, 5), 0.05, 0.05), 0.05);
+}
+
 }  // namespace
 }  // namespace kvr::record

@@ -17,6 +17,12 @@ namespace kvr::record {
 // interval excludes 1. Nothing without an interval.
 [[nodiscard]] std::optional<double> PValue(const Estimate& estimate);
 
+// The true mean of log ratios that a two-sided test at `level` finds in 80 of 100 samples like the
+// estimate's, where it counts only beyond `least`. By the normal approximation of the noncentral t
+// (Abramowitz and Stegun, 26.7.10): of few clusters the standard error is itself uncertain.
+// REQUIRES: estimate.df > 0.
+[[nodiscard]] double DetectableLogRatio(const Estimate& estimate, double level, double least);
+
 // Each p-value adjusted by Holm's step-down method ("A simple sequentially rejective multiple test
 // procedure", Scandinavian Journal of Statistics 6 (1979)), in the order given: where the rows
 // whose adjusted value is at most 0.05 are said to differ, one that does not is among them in 5 of

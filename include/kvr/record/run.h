@@ -110,6 +110,11 @@ struct Run {
 // run.json's object. Cells, look-ups, the trace's rows, stray cells and warnings are not in it.
 [[nodiscard]] Json ToJson(const Run& run);
 
+// Reads ToJson()'s object; unknown fields are ignored. `where` names the place in errors. Throws
+// kIncompatible for a newer schema, kCorrupt for a field that is missing, of the wrong type or
+// impossible.
+[[nodiscard]] Run RunFromJson(const Json& json, const std::string& where);
+
 // Throws unless the run that was left in the folder `where` may be gone on with by the program,
 // machine and config that `now` describes: kInvalidInput for another config, shard or prompts,
 // kIncompatible for another version, machine, program or number of threads.

@@ -1,0 +1,16 @@
+#include "../formats/formats.h"
+#include "formats.h"
+
+namespace kvr::report {
+namespace {
+
+std::string Render(const Comparison& comparison) {
+  return std::string("# ") + (comparison.Regressed() ? "Regression" : "No regression") + "\n\n" +
+         kMarkdownFormat.report(InWords(comparison));
+}
+
+}  // namespace
+
+const CompareFormat kCompareMarkdown = {"markdown", Render};
+
+}  // namespace kvr::report
