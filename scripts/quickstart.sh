@@ -7,8 +7,9 @@ usage() {
 usage: scripts/quickstart.sh [SWEEP OPTION...]
 
 Installs what is missing, builds kvr, fetches and exports the two default models, runs the paper's
-sweep and prints its report. A second run goes straight to the sweep. SWEEP OPTIONs go to
-`kvr sweep configs/paper.json`; `build/release/kvr sweep --help` lists them.
+sweep, prints its findings and writes a page with figures into the run's folder. A second run goes
+straight to the sweep. SWEEP OPTIONs go to `kvr sweep configs/paper.json`; `build/release/kvr sweep
+--help` lists them.
 
 Needs: Python 3.11 or newer and a C++20 compiler, or the right to install them (root or sudo);
 about 3 GB of disk; a package index that pip can reach. No root when every package is there.
@@ -54,5 +55,4 @@ if [[ ! -d $folder ]]; then # --dry-run and --help print something else
   exit 0
 fi
 step "reporting" "see kvr's message above"
-build/release/kvr report "$folder"
-say "done: $folder"
+build/release/kvr report "$folder" --html "$folder/report.html"

@@ -22,21 +22,11 @@ Number LoadOf(const Json& environment) {
   return load.is_number() ? Number(load.get<double>()) : std::nullopt;
 }
 
-// Whether the shorter of two outputs ends where the cells' length let it.
-bool MayEndThere(const Cell& shorter) {
-  return !shorter.full || (shorter.totals_ms && shorter.totals_ms->contains(shorter.new_tokens));
-}
-
 // Whether some baseline of the prompt, with the same seed, produced the cell's tokens, as far as
 // both go.
 bool TokensMatchABaseline(const PromptCells& prompt, const Cell& cell) {
   return std::any_of(prompt.baseline.begin(), prompt.baseline.end(), [&](const Cell* base) {
-    const std::size_t common = std::min(base->tokens.size(), cell.tokens.size());
-    return base->seed == cell.seed &&
-           std::equal(cell.tokens.begin(), cell.tokens.begin() + std::ptrdiff_t(common),
-                      base->tokens.begin()) &&
-           (!base->full || !cell.full || base->tokens.size() == cell.tokens.size() ||
-            MayEndThere(base->tokens.size() < cell.tokens.size() ? *base : cell));
+    return base->seed == cell.seed && !FirstDifference(*base, cell);
   });
 }
 

@@ -163,6 +163,18 @@ bool BreaksItsClaim(const Cell& cell) {
           cell.fidelity->max_abs_logit_diff.value_or(0.0) != 0.0);
 }
 
+std::optional<std::size_t> FirstDifference(const Cell& a, const Cell& b) {
+  const Cell& shorter = a.tokens.size() < b.tokens.size() ? a : b;
+  const auto [at, other] =
+      std::mismatch(a.tokens.begin(), a.tokens.end(), b.tokens.begin(), b.tokens.end());
+  const auto index = static_cast<std::size_t>(at - a.tokens.begin());
+  if (index < shorter.tokens.size()) return index;
+  const bool cut_there =
+      !a.full || !b.full || (shorter.totals_ms && shorter.totals_ms->contains(shorter.new_tokens));
+  if (a.tokens.size() == b.tokens.size() || cut_there) return std::nullopt;
+  return index;
+}
+
 Number Overhead(const Cell& cell) {
   if (!cell.embed_ms && !cell.lookup_ms) return std::nullopt;
   return cell.embed_ms.value_or(0) + cell.lookup_ms.value_or(0);
@@ -323,10 +335,10 @@ std::vector<Cohort> CohortsOf(const Scope& scope) {
   for (const PromptCells& prompt : scope.prompts) {
     auto found = std::find_if(cohorts.begin(), cohorts.end(),
                               [&](const Cohort& c) { return c.label == prompt.workload; });
-    if (found == cohorts.end()) found = cohorts.insert(found, {prompt.workload, {}});
+    if (found == cohorts.end()) found = cohorts.insert(found, Cohort{prompt.workload, {}});
     found->prompts.push_back(&prompt);
   }
-  Cohort rest{"all but control", AllButControls(scope)};
+  Cohort rest{"all but control", AllButControls(scope), true};
   if (!rest.prompts.empty()) cohorts.push_back(std::move(rest));
   return cohorts;
 }

@@ -87,6 +87,7 @@ struct Scope {
 struct Cohort {
   std::string label;
   std::vector<const PromptCells*> prompts;
+  bool of_all = false;  // of all workloads but the controls
 };
 
 // The numbers of `cells` for which `field`, a member or a function of a Cell, gives one.
@@ -145,6 +146,10 @@ template <typename T>
 std::string CodecOf(const T& record) {
   return record.codec.value_or("fp32");
 }
+
+// The index of the first new token at which two outputs part: one differs there, or ends although
+// it might have gone on. Nothing where they are equal as far as both were to go.
+[[nodiscard]] std::optional<std::size_t> FirstDifference(const Cell& a, const Cell& b);
 
 inline Number Depth(const Cell& cell) { return static_cast<double>(cell.reuse_depth); }
 // Embedding and lookup: what a miss costs.

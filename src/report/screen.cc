@@ -41,12 +41,12 @@ std::string RenderScreen(const Report& report) {
   if (!report.warnings.empty()) out += '\n';
   AddLines(report.warnings, "warning: ", 5, &out);
   out += '\n';
-  AddLines(
-      {fmt::format("more: --table NAME for one table (paper: the paper's own), --all for all of "
-                   "them, --format {} for everything in that form; docs/statistics.md says how "
-                   "numbers and intervals are made",
-                   AnyOf(Formats()))},
-      "", 3, &out);
+  AddLines({fmt::format(
+               "more: --html FILE for a page with figures, --table NAME for one table (paper: the "
+               "paper's own), --all for all of them, --format {} for everything in that form; "
+               "docs/statistics.md says how numbers are made",
+               AnyOf(Formats()))},
+           "", 3, &out);
   return out;
 }
 

@@ -59,6 +59,19 @@ TEST_F(CliTest, ASweepMakesARunThatTheReportReads) {
   const Result json = Run({"report", run.string(), "--json"});
   EXPECT_TRUE(Json::parse(json.out).is_object());
   EXPECT_EQ(Run({"report", run.string(), "--format", "pdf"}).code, 2);
+  // The page and the figures come beside what is printed, which says where they are.
+  const fs::path page = run / "report.html", figures = run / "figures";
+  const Result shown =
+      Run({"report", run.string(), "--html", page.string(), "--figures", figures.string()});
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  EXPECT_NE(shown.out.find("\npage: " + page.string() + "\n"), std::string::npos);
+  EXPECT_NE(shown.out.find("\nfigure: " + (figures / "depth.json").string() + "\n"),
+            std::string::npos);
+  EXPECT_GT(fs::file_size(page), 800'000u);
+  EXPECT_TRUE(Json::parse(ReadFile(figures / "depth.json")).contains("data"));
+  EXPECT_TRUE(Json::parse(Run({"report", run.string(), "--json", "--html", page.string()}).out)
+                  .is_object());
+  EXPECT_EQ(Run({"report", run.string(), "--html", "nowhere/page.html"}).code, 4);
   EXPECT_EQ(Run({"report", "nowhere"}).code, 3);
   // A folder with a run is not written into again unless asked to.
   EXPECT_EQ(Run({"sweep", "tiny.json", "--out", run.string()}).code, 2);

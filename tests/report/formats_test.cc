@@ -126,6 +126,33 @@ TEST(Render, LatexEscapesAndUsesBooktabs) {
   EXPECT_NE(latex.find("\\paragraph{A \\& B}"), std::string::npos);
 }
 
+Table TableOfText(const std::string& text) {
+  return {"t", "T", "", {{"name", "name", false}, {"n", "n"}}, {{{text, text}, {"-1.50", -1.5}}}};
+}
+
+TEST(Render, CsvTextsAreNoFormulasAndNumbersStay) {
+  const auto csv = [](const char* text) { return Render(TableOfText(text), "csv"); };
+  EXPECT_EQ(csv("=cmd|'/c calc'!A1"), "name,n\n'=cmd|'/c calc'!A1,-1.5\n");
+  EXPECT_EQ(csv("+1"), "name,n\n'+1,-1.5\n");
+  EXPECT_EQ(csv("-1"), "name,n\n'-1,-1.5\n");
+  EXPECT_EQ(csv("@A1"), "name,n\n'@A1,-1.5\n");
+  EXPECT_EQ(csv("a;=1,=2\n=3\"=4"), "name,n\n\"a;'=1,'=2\n'=3\"\"'=4\",-1.5\n");
+  EXPECT_EQ(csv("a = b - c"), "name,n\na = b - c,-1.5\n");
+}
+
+TEST(Render, LatexHoldsNoCharacterThatPdfLatexMayNotKnow) {
+  const auto latex = [](const std::string& text) { return Render(TableOfText(text), "latex"); };
+  EXPECT_NE(latex("é 中 🙂 đ")
+                .find("{}é \\kvrchar{4E2D}{中} \\kvrchar{1F642}{🙂} "
+                      "\\kvrchar{0111}{đ} & -1.50"),
+            std::string::npos);
+  EXPECT_TRUE(latex("x").starts_with("\\providecommand{\\kvrchar}"));
+  EXPECT_NE(latex("\\end{document}").find("{}\\textbackslash{}end\\{document\\} & "),
+            std::string::npos);
+  EXPECT_NE(latex(std::string(300, 'w')).find("{}" + std::string(29, 'w') + "\\ldots{} & "),
+            std::string::npos);
+}
+
 TEST(Render, JsonKeepsFullNumbersAndNulls) {
   const Json json = Json::parse(Render(AwkwardTable(), "json"));
   EXPECT_EQ(json.at("rows")[0].at("n"), 1.5);

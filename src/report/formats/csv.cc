@@ -18,8 +18,21 @@ std::string WithoutControls(const std::string& text) {
   return out;
 }
 
+// A spreadsheet computes what begins with one of these, also behind what it may take for the end of
+// a cell. An apostrophe makes it a text again; the JSON has texts unchanged.
+std::string WithoutFormulas(const std::string& text) {
+  std::string out;
+  bool begins = true;
+  for (const char c : text) {
+    if (begins && std::string_view("=+-@").find(c) != std::string_view::npos) out += '\'';
+    out += c;
+    begins = std::string_view(",;\t\r\n\"").find(c) != std::string_view::npos;
+  }
+  return out;
+}
+
 std::string CsvText(const std::string& raw) {
-  std::string text = WithoutControls(raw);
+  std::string text = WithoutFormulas(WithoutControls(raw));
   if (text.find_first_of("\",\r\n") == std::string::npos && !text.starts_with('#')) return text;
   std::string out = "\"";
   for (const char c : text) {
@@ -31,6 +44,7 @@ std::string CsvText(const std::string& raw) {
 
 std::string CsvValue(const Json& raw) {
   if (raw.is_null()) return "";
+  if (raw.is_number() || raw.is_boolean()) return DumpLine(raw);
   return CsvText(raw.is_string() ? raw.get<std::string>() : DumpLine(raw));
 }
 
@@ -48,7 +62,8 @@ std::string CsvTable(const Table& table) {
 
 std::string CsvReport(const Report& report) {
   return RenderAll(
-      report, [](const std::string& text, bool) { return "# " + OneLine(text) + '\n'; },
+      report,
+      [](const std::string& text, bool) { return "# " + WithoutFormulas(OneLine(text)) + '\n'; },
       [](const Table& table) {
         return "# " + table.name + ": " + table.title + '\n' + CsvTable(table);
       });

@@ -7,28 +7,45 @@
 
 namespace kvr::report {
 
+namespace {
+
+// How many bytes of what `text` begins with no line may hold: 0 where it may hold all.
+std::size_t Unprintable(std::string_view text) {
+  const auto byte = [&](std::size_t n) {
+    return n < text.size() ? static_cast<unsigned char>(text[n]) : 0u;
+  };
+  if (byte(0) < 0x20 || byte(0) == 0x7F) return 1;
+  if (byte(0) == 0xC2 && byte(1) < 0xA0) return 2;
+  if (byte(0) == 0xD8 && byte(1) == 0x9C) return 2;  // U+061C, a mark of direction
+  if (byte(0) == 0xE2 && byte(1) == 0x80) {          // likewise U+200E, 200F; line ends; embeddings
+    if ((byte(2) | 1) == 0x8F || (byte(2) >= 0xA8 && byte(2) <= 0xAE)) return 3;
+  }
+  if (byte(0) == 0xE2 && byte(1) == 0x81 && byte(2) >= 0xA6 && byte(2) <= 0xA9) return 3;
+  if (byte(0) == 0xEF && byte(1) == 0xBF && byte(2) >= 0xBE) return 3;  // no characters: XML
+  return 0;
+}
+
+}  // namespace
+
 std::string OneLine(const std::string& raw) {
   const std::string text = SanitizeUtf8(raw).text;
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    const std::string_view rest = std::string_view(text).substr(i);
-    const auto byte = [&](std::size_t n) {
-      return n < rest.size() ? static_cast<unsigned char>(rest[n]) : 0u;
-    };
-    if (byte(0) < 0x20 || byte(0) == 0x7F) {
-      out += ' ';
-    } else if (byte(0) == 0xC2 && byte(1) < 0xA0) {
-      out += ' ';
-      i += 1;
-    } else if (byte(0) == 0xE2 && ((byte(1) == 0x80 && byte(2) >= 0xA8 && byte(2) <= 0xAE) ||
-                                   (byte(1) == 0x81 && byte(2) >= 0xA6 && byte(2) <= 0xA9))) {
-      out += ' ';
-      i += 2;
-    } else {
-      out += text[i];
-    }
+    const std::size_t bad = Unprintable(std::string_view(text).substr(i));
+    out += bad > 0 ? ' ' : text[i];
+    if (bad > 1) i += bad - 1;
   }
   return out;
+}
+
+std::string Cut(const std::string& text, std::size_t width) {
+  std::string out = OneLine(text);
+  if (TextWidth(out) <= width) return out;
+  std::size_t bytes = 0;
+  for (std::size_t seen = 0; bytes < out.size(); ++bytes) {
+    if ((out[bytes] & 0xC0) != 0x80 && ++seen == width) break;
+  }
+  return out.substr(0, bytes) + "…";
 }
 
 std::string Wrapped(std::string_view text, std::size_t width) {

@@ -11,9 +11,12 @@ namespace kvr::report {
 
 inline constexpr std::size_t kScreenWidth = 120;
 
-// No line break, other control character, change of the writing's direction or ill-formed byte
-// leaves its table cell: spaces and U+FFFD take their places.
+// No line break, other control character, change of the writing's direction, non-character or
+// ill-formed byte leaves its table cell: spaces and U+FFFD take their places.
 [[nodiscard]] std::string OneLine(const std::string& raw);
+
+// OneLine's text, "…" in the place of what is beyond `width` characters.
+[[nodiscard]] std::string Cut(const std::string& text, std::size_t width);
 
 // Lines of `width` columns or less, broken between words.
 [[nodiscard]] std::string Wrapped(std::string_view text, std::size_t width);

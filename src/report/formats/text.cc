@@ -8,16 +8,6 @@
 namespace kvr::report {
 namespace {
 
-std::string Cut(const std::string& text, std::size_t width) {
-  std::string out = OneLine(text);
-  if (TextWidth(out) <= width) return out;
-  std::size_t bytes = 0;
-  for (std::size_t seen = 0; bytes < out.size(); ++bytes) {
-    if ((out[bytes] & 0xC0) != 0x80 && ++seen == width) break;
-  }
-  return out.substr(0, bytes) + "…";
-}
-
 // Columns that do not fit go below, beside the first ones again, which say what a row is: from
 // `next` on, those that fit, after the first `keys` ones unless they are among them.
 std::vector<std::size_t> Fitting(const std::vector<std::size_t>& widths, std::size_t keys,

@@ -1,3 +1,4 @@
+#include "depth_pair.h"
 #include "table_of.h"
 #include "tables.h"
 
@@ -11,26 +12,15 @@ struct Row : VariantRow {
   std::int64_t fell_short = 0;
 };
 
-Number RecordedDepth(const Cell& cell) {
-  if (!cell.available_depth) return std::nullopt;
-  return static_cast<double>(*cell.available_depth);
-}
-
 Row MakeRow(const Scope& scope, const Cohort& cohort, const Variant& variant) {
   Row row{{{scope}, variant}, cohort};
   for (const PromptCells* prompt : cohort.prompts) {
-    const Cells& cells = RecycledBy(*prompt, variant);
-    const Number depth = MedianOf(cells, Depth);
-    const Number prefix = MedianOf(
-        RecycledBy(*prompt, {"prefix", variant.match, variant.codec, {}, variant.page_cache}),
-        Depth);
-    Number there = MedianOf(cells, RecordedDepth);
-    if (!there) there = prefix;
-    if (!depth || !there) continue;
-    row.found.push_back(*depth);
-    if (prefix) row.by_prefix.push_back(*prefix);
-    row.available.push_back(*there);
-    row.fell_short += *depth < *there ? 1 : 0;
+    const DepthPair depth = DepthsOf(*prompt, variant);
+    if (!depth.found || !depth.there) continue;
+    row.found.push_back(*depth.found);
+    if (depth.by_prefix) row.by_prefix.push_back(*depth.by_prefix);
+    row.available.push_back(*depth.there);
+    row.fell_short += *depth.found < *depth.there ? 1 : 0;
   }
   return row;
 }
