@@ -65,7 +65,7 @@ std::vector<engine::Reuse> ListedReuses(SettingReader& reader, const std::string
 std::vector<engine::Reuse> ReuseMatrix(SettingReader& reader) {
   const auto words = [&](const char* key, const char* fallback,
                          const std::vector<std::string>& allowed) {
-    const std::vector<std::string> values = reader.Strings(key, {fallback});
+    std::vector<std::string> values = reader.Strings(key, {fallback});
     for (const std::string& value : values) reader.CheckOneOf(key, value, allowed);
     return values;
   };

@@ -130,6 +130,7 @@ std::vector<Unit> UnitsOf(const Config& config, int count) {
                    [](const auto& a, const auto& b) { return a.first > b.first; });
   using Load = std::pair<std::uint64_t, int>;  // of a shard: what it has, its index
   std::vector<Load> loads;
+  loads.reserve(static_cast<std::size_t>(count));
   for (int index = 0; index < count; ++index) loads.emplace_back(0, index);
   std::priority_queue least(std::greater<Load>(), std::move(loads));
   for (const auto& [size, unit] : by_size) {

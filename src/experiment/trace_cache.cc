@@ -213,6 +213,7 @@ TraceBudget ParseBudget(const std::string& text, const std::string& where) {
   const std::string_view name = rest.substr(std::min(rest.find_first_not_of(' '), rest.size()));
   const auto unit = std::ranges::find_if(kUnits, [&](const Unit& u) { return name == u.name; });
   std::vector<std::string> names;
+  names.reserve(std::size(kUnits));
   for (const Unit& known : kUnits) names.emplace_back(known.name);
   if (error != std::errc() || unit == kUnits.end()) {
     throw InvalidInput(fmt::format("{}: found \"{}\", expected a number and one of {}", where,

@@ -44,7 +44,9 @@ class CellFields {
     const Json line = ToJson(cell);
     for (const auto& [key, value] : line.items()) {
       if (key == "work" || key == "fidelity") {
-        for (const auto& [inner, number] : value.items()) Add(key + "." + inner, number, &fields);
+        for (const auto& [inner, number] : value.items()) {
+          Add(fmt::format("{}.{}", key, inner), number, &fields);
+        }
       } else if (key == "totals_ms") {
         Json totals = value;
         for (Json& ms : totals) ms = Rounded(ms);

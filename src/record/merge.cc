@@ -210,6 +210,7 @@ Json JoinedField(const std::string& field, const std::vector<Json>& values) {
   }
   if (!all([](const Json& value) { return value.is_string(); })) return values;
   std::vector<std::string> texts;
+  texts.reserve(values.size());
   for (const Json& value : values) texts.push_back(value);
   return fmt::format("{}", fmt::join(texts, "; "));
 }
@@ -321,6 +322,7 @@ std::vector<std::string> DescribeMerge(const Run& run) {
     const std::vector<Json> values = Distinct(run.merged->shards, field);
     if (values.size() > 1) {
       std::vector<std::string> texts;
+      texts.reserve(values.size());
       for (const Json& value : values) {
         texts.push_back(value.is_string() ? value.get<std::string>() : DumpLine(value));
       }

@@ -39,9 +39,9 @@ struct Reach {
 
 // The reach, and its interval: where the curve passes the budget when each point is moved up or
 // down by Student's t at 99 % times its standard error, in logs, by leaving out each cluster in
-// turn. A percentile near the end of few samples is biased and badly known, so that at 95 % it would
-// cover the truth in 82 to 87 of 100 simulated runs; as it is, in 90 to 95.
-// The interval is nothing where a length has fewer than kFewestClusters clusters.
+// turn. A percentile near the end of few samples is biased and badly known, so that at 95 % it
+// would cover the truth in 82 to 87 of 100 simulated runs; as it is, in 90 to 95. The interval is
+// nothing where a length has fewer than kFewestClusters clusters.
 struct UsableContext {
   Reach reach;
   std::optional<Reach> low, high;

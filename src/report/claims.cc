@@ -80,6 +80,32 @@ void ClaimLookups(const Scope& scope, const std::string& at, Report& report) {
   }
 }
 
+// How many hits had the baseline's bits, and what a miss costs.
+void ClaimHitsAndMisses(const Scope& scope, const std::string& at,
+                        std::vector<std::string>* claims) {
+  Cells hits, misses;
+  for (const Variant& variant : scope.variants) {
+    for (const Cell* cell : AllRecycledBy(Pointers(scope.prompts), variant)) {
+      (cell->hit() ? hits : misses).push_back(cell);
+    }
+  }
+  const Cells to_the_end = Only(hits, IsComparedToTheEnd);
+  const Cells at_first = Only(hits, IsComparedAtFirst);
+  if (!hits.empty()) {
+    claims->push_back(fmt::format(
+        "{}Bit for bit the baseline's: {} of {} compared to the end, {} of {} at the first token "
+        "only.",
+        at, CountIf(to_the_end, IsExact), Counted(std::ssize(to_the_end), "hit"),
+        CountIf(at_first, IsExact), at_first.size()));
+  }
+  if (const Number ms = MedianOf(misses, Overhead)) {
+    claims->push_back(at + "A miss costs embedding and lookup: " + Print("%.2f ms, ", *ms) +
+                      Print("%.1f %% of its time to the first token",
+                            100 * MedianOf(misses, OverheadShare).value_or(0)) +
+                      " (medians of " + Counted(std::ssize(misses), "miss cell") + ").");
+  }
+}
+
 }  // namespace
 
 void Claim(const Scope& scope, std::span<const Scope> scopes, Report& report) {
@@ -106,27 +132,7 @@ void Claim(const Scope& scope, std::span<const Scope> scopes, Report& report) {
     }
     if (!marks.empty()) claims.push_back(at + papers->Title() + ", whole answer: " + marks + ".");
   }
-  Cells hits, misses;
-  for (const Variant& variant : scope.variants) {
-    for (const Cell* cell : AllRecycledBy(Pointers(scope.prompts), variant)) {
-      (cell->hit() ? hits : misses).push_back(cell);
-    }
-  }
-  const Cells to_the_end = Only(hits, IsComparedToTheEnd);
-  const Cells at_first = Only(hits, IsComparedAtFirst);
-  if (!hits.empty()) {
-    claims.push_back(fmt::format(
-        "{}Bit for bit the baseline's: {} of {} compared to the end, {} of {} at the first token "
-        "only.",
-        at, CountIf(to_the_end, IsExact), Counted(std::ssize(to_the_end), "hit"),
-        CountIf(at_first, IsExact), at_first.size()));
-  }
-  if (const Number ms = MedianOf(misses, Overhead)) {
-    claims.push_back(at + "A miss costs embedding and lookup: " + Print("%.2f ms, ", *ms) +
-                     Print("%.1f %% of its time to the first token",
-                           100 * MedianOf(misses, OverheadShare).value_or(0)) +
-                     " (medians of " + Counted(std::ssize(misses), "miss cell") + ").");
-  }
+  ClaimHitsAndMisses(scope, at, &claims);
   if (const auto null = TtftEstimate(Pointers(scope.prompts), NullVariant())) {
     claims.push_back(at + "The null variant, which recycles nothing and must read 1: first token " +
                      Said(*null) + ".");

@@ -43,6 +43,7 @@ std::vector<LookupGroup> LookupGroupsOf(const Scope& scope) {
     group.queries[at->second].push_back(&lookup);
   }
   std::vector<LookupGroup> sorted;
+  sorted.reserve(groups.size());
   for (auto& [key, group] : groups) sorted.push_back(std::move(group));
   return sorted;
 }

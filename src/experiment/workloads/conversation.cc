@@ -136,7 +136,6 @@ class Maker {
   Maker(const Settings& settings, const Config& config, const engine::PromptContext& context,
         const Reply& reply)
       : settings_(settings),
-        context_(context),
         reply_(reply),
         writer_(context, settings.form),
         limit_(config.marks.back()),
@@ -211,7 +210,6 @@ class Maker {
   }
 
   const Settings& settings_;
-  const engine::PromptContext& context_;
   const Reply& reply_;
   const Writer writer_;
   const int limit_, reply_tokens_, context_tokens_;

@@ -45,7 +45,8 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
       "the baseline that ran before the prompt's cells. Ratios: the baseline's time over theirs, "
       "by the estimator of the speed-ups with its 95 % interval; a speed-up inside it is none. "
       "TTFT and what follows: theirs over the baseline's, less 1, with the 90 % interval, the "
-      "p-value adjusted over the rows, the verdict within the margin and what it could have seen, as in "
+      "p-value adjusted over the rows, the verdict within the margin and what it could have seen, "
+      "as in "
       "no_overlap.");
   table.Left("what", [](const Row& row) { return Text(row.what); })
       .Right("prompts", [](const Row& row) { return Count(row.prompts); })

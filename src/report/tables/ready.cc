@@ -26,8 +26,8 @@ Table ReadyTable(const std::vector<Scope>& scopes) {
   table.Right("contexts_in_16_gib", "in contexts", [](const Row& row) {
     const ModelInfo* const info = row.scope.info;
     if (info == nullptr || !info->context_tokens) return Value{};
-    const auto tokens = static_cast<double>((std::int64_t{16} << 30) / row.bytes_per_token);
-    return Formatted("%.1f", tokens / static_cast<double>(*info->context_tokens));
+    const std::int64_t tokens = (std::int64_t{16} << 30) / row.bytes_per_token;
+    return Formatted("%.1f", Quotient(tokens, *info->context_tokens));
   });
   for (const Scope& scope : scopes) {
     if (scope.info == nullptr) continue;
