@@ -179,6 +179,8 @@ void DescribeRun(const Run& run, Report& report) {
         "{}: the run is shard {}/{}: {} of {} prompts; kvr merge makes one of all", run.label,
         run.shard->index, run.shard->count, run.shard->prompts.size(), run.prompts.size()));
   }
+  // What is missing before what may have disturbed the rest: a screen shows the first few.
+  for (std::string& line : record::DescribeMerge(run)) report.warnings.push_back(std::move(line));
   if (run.cells.empty() && run.lookups.empty()) {
     report.warnings.push_back(run.label + ": there are no cells");
   }
@@ -193,7 +195,6 @@ void DescribeRun(const Run& run, Report& report) {
                               " threads); run it again on a quiet one before quoting times");
   }
   report.warnings.insert(report.warnings.end(), run.warnings.begin(), run.warnings.end());
-  for (std::string& line : record::DescribeMerge(run)) report.warnings.push_back(std::move(line));
   DescribeLoad(run, report);
 }
 

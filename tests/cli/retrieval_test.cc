@@ -42,7 +42,8 @@ TEST_F(RetrievalCliTest, AStudyOfLookupsMakesARunThatTheReportReads) {
       << screen.out;
   const Result report = Run({"report", folder.string(), "--table", "retrieval", "--json"});
   ASSERT_EQ(report.code, 0) << report.err;
-  for (const Json& row : Json::parse(report.out)["rows"]) {
+  const Json table = Json::parse(report.out);
+  for (const Json& row : table.at("rows")) {
     if (row["policy"] == "prefix") {
       EXPECT_EQ(row["recall"], 1) << row;
     }
