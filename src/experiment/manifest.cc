@@ -12,11 +12,7 @@ namespace {
 
 ManifestModel ReadModel(const Config& config, const ModelChoice& choice) {
   const model::ArchiveInfo info = model::ReadArchiveInfo(choice.path, "language_model");
-  const text::Tokenizer tokenizer(info.metadata.at("tokenizer"), info.tokenizer_model);
-  std::optional<text::ChatTemplate> chat_template;
-  const Json& chat = info.metadata.at("template");
-  if (!chat.is_null()) chat_template.emplace(chat);
-  const Prompts prompts = PreparePrompts(config, {info, tokenizer, chat_template}, LongestReply());
+  const Prompts prompts = LongestPrompts(config, info);
   ManifestModel model{.path = choice.path,
                       .name = info.name,
                       .precision = info.precision,
@@ -64,8 +60,7 @@ Speed Measure(const Config& config, const ManifestModel& model,
   engine::Generator generator(
       {.model = model.path,
        .language_model = {.block_tokens = config.block_tokens, .device = config.device}});
-  const Prompts prompts = PreparePrompts(
-      config, {generator.info(), generator.tokenizer(), generator.chat_template()}, LongestReply());
+  const Prompts prompts = LongestPrompts(config, generator.info());
   std::vector<std::size_t> by_length(prompts.test.size());
   std::iota(by_length.begin(), by_length.end(), std::size_t{0});
   const auto middle = by_length.begin() + std::ssize(by_length) / 2;

@@ -51,20 +51,21 @@ model::ArchiveInfo CheckArchive(const Config& config, const ModelChoice& choice)
   if (config.chat && info.metadata.at("template").is_null()) {
     throw InvalidInput("template: found chat, but " + choice.path + " has no chat template");
   }
-  const text::Tokenizer tokenizer(info.metadata.at("tokenizer"), info.tokenizer_model);
-  std::optional<text::ChatTemplate> chat_template;
-  const Json& chat = info.metadata.at("template");
-  if (!chat.is_null()) chat_template.emplace(chat);
-  (void)PreparePrompts(config, {info, tokenizer, chat_template}, LongestReply());
+  (void)LongestPrompts(config, info);
   return info;
 }
 
 }  // namespace
 
-Reply LongestReply() {
-  return [](const Tokens&, int max_new_tokens) {
-    return Tokens(static_cast<std::size_t>(max_new_tokens), 0);
-  };
+Prompts LongestPrompts(const Config& config, const model::ArchiveInfo& info) {
+  const text::Tokenizer tokenizer(info.metadata.at("tokenizer"), info.tokenizer_model);
+  std::optional<text::ChatTemplate> chat_template;
+  const Json& chat = info.metadata.at("template");
+  if (!chat.is_null()) chat_template.emplace(chat);
+  return PreparePrompts(config, {info, tokenizer, chat_template},
+                        [](const Tokens&, int max_new_tokens) {
+                          return Tokens(static_cast<std::size_t>(max_new_tokens), 0);
+                        });
 }
 
 void CheckLength(const std::string& what, std::size_t tokens, int new_tokens,

@@ -82,9 +82,12 @@ std::vector<bool> LongPrompts(const Config& config) {
   return is_long;
 }
 
+std::int64_t CellsPerPrompt(const Config& config) {
+  return static_cast<std::int64_t>(PlansOf(config, false).size()) * config.repetitions;
+}
+
 std::int64_t CellsPerModel(const Config& config) {
-  return static_cast<std::int64_t>(config.test_prompts.size()) * config.repetitions *
-         static_cast<std::int64_t>(PlansOf(config, false).size());
+  return static_cast<std::int64_t>(config.test_prompts.size()) * CellsPerPrompt(config);
 }
 
 void Describe(const CellPlan& plan, record::Cell* cell) {

@@ -151,13 +151,7 @@ std::vector<bool> PromptsOf(const Config& config, const Shard& shard) {
 }
 
 std::int64_t CellsPerModel(const Config& config, const std::vector<bool>& prompts) {
-  std::int64_t cells = 0;
-  for (int round = 0; round < config.repetitions; ++round) {
-    for (const Step& step : RoundOf(config, false, round)) {
-      if (prompts[step.prompt]) ++cells;
-    }
-  }
-  return cells;
+  return std::count(prompts.begin(), prompts.end(), true) * CellsPerPrompt(config);
 }
 
 record::ShardInfo Describe(const Config& config, const Shard& shard) {

@@ -11,38 +11,21 @@
 #include <random>
 
 #include "compare_fixture.h"
+#include "simulated_run.h"
 
 namespace kvr::report {
 namespace {
 
-int Pairs(int otherwise) {
-  const char* const wanted = std::getenv("KVR_SIMULATIONS");
-  return wanted == nullptr ? otherwise : std::max(1, std::atoi(wanted));
-}
-
 enum class Kind { kLognormal, kHeavy, kRounds };
 constexpr const char* kKinds[] = {"lognormal", "heavy-tailed", "by rounds"};
 
-class Noise {
+// Of one time, of the kind's own tails.
+class PairNoise : public Noise {
  public:
-  Noise(std::uint64_t seed, Kind kind) : random_(seed), kind_(kind) {}
+  PairNoise(std::uint64_t seed, Kind kind) : Noise(seed, kind == Kind::kHeavy), kind_(kind) {}
   [[nodiscard]] Kind kind() const { return kind_; }
 
-  double Uniform() { return (static_cast<double>(random_() >> 11) + 0.5) * 0x1p-53; }
-  double Normal() {
-    return std::sqrt(-2 * std::log(Uniform())) * std::cos(2 * std::numbers::pi * Uniform());
-  }
-  // One time's factor: lognormal of 3 %; or Student's t of 3 degrees of freedom, of 2 %, with one
-  // time in twenty doubled.
-  double Factor() {
-    if (kind_ != Kind::kHeavy) return std::exp(0.03 * Normal());
-    double squares = 0;
-    for (int i = 0; i < 3; ++i) squares += std::pow(Normal(), 2);
-    return std::exp(0.02 * Normal() / std::sqrt(squares / 3)) * (Uniform() < 0.05 ? 2 : 1);
-  }
-
  private:
-  std::mt19937_64 random_;
   Kind kind_;
 };
 
@@ -50,7 +33,7 @@ class Noise {
 // run (where its memory lies, say) moves the times of its reuse by 1 %; by rounds, what else the
 // machine does during a round moves each phase of reuse by 5 %, of all prompts alike. `restore` and
 // `prefill` take so many times their time.
-record::Run Noisy(int prompts, int repetitions, double restore, double prefill, Noise* noise) {
+record::Run Noisy(int prompts, int repetitions, double restore, double prefill, PairNoise* noise) {
   record::Run run = ToyRun("simulated", prompts, repetitions);
   std::vector<double> parents(static_cast<std::size_t>(prompts));
   for (double& effect : parents) effect = std::exp(0.01 * noise->Normal());
@@ -97,14 +80,14 @@ double Slack(double share, int pairs) { return 3 * std::sqrt(share * (1 - share)
 
 // Without a threshold, so that the level alone stands against false alarms.
 TEST(CompareSimulation, FalseAlarmsKeepTheirLevel) {
-  const int pairs = Pairs(400);
+  const int pairs = Simulations(400);
   std::printf("| prompts | repetitions | noise | false alarms, threshold 0 | threshold 5 %% |\n");
   for (const auto& [prompts, repetitions] : {std::pair(6, 3), {12, 3}, {12, 5}, {24, 5}}) {
     for (const Kind kind : {Kind::kLognormal, Kind::kHeavy, Kind::kRounds}) {
       int bare = 0, gated = 0;
       for (int i = 0; i < pairs; ++i) {
-        Noise noise(static_cast<std::uint64_t>(i) * 1000 + static_cast<std::uint64_t>(prompts),
-                    kind);
+        PairNoise noise(static_cast<std::uint64_t>(i) * 1000 + static_cast<std::uint64_t>(prompts),
+                        kind);
         const record::Run base = Noisy(prompts, repetitions, 1, 1, &noise);
         const record::Run now = Noisy(prompts, repetitions, 1, 1, &noise);
         bare += Alarms(Compare(base, now, {.threshold = 0})) ? 1 : 0;
@@ -124,13 +107,13 @@ TEST(CompareSimulation, FalseAlarmsKeepTheirLevel) {
 // A phase slowed down by what "could see" says, on average, is found in 80 of 100 pairs; so is one
 // of 10 % where that is no more.
 TEST(CompareSimulation, ASlowedPhaseIsFoundAsOftenAsItSays) {
-  const int pairs = Pairs(200);
+  const int pairs = Simulations(200);
   std::printf("| prompts | repetitions | phase | could see | found there | found at 10 %% |\n");
   for (const auto& [prompts, repetitions] : {std::pair(12, 5), {24, 5}, {40, 5}}) {
     for (const std::string phase : {"restore", "prefill"}) {
       const auto pair = [&](int i, double by) {
-        Noise noise(static_cast<std::uint64_t>(i) * 1000 + static_cast<std::uint64_t>(prompts),
-                    Kind::kLognormal);
+        PairNoise noise(static_cast<std::uint64_t>(i) * 1000 + static_cast<std::uint64_t>(prompts),
+                        Kind::kLognormal);
         const record::Run base = Noisy(prompts, repetitions, 1, 1, &noise);
         const bool restore = phase == "restore";
         return Compare(base,
@@ -165,7 +148,7 @@ TEST(CompareSimulation, HalvesOfARealRunAreAlike) {
   for (const Cell& cell : run.cells) rounds = std::max(rounds, cell.repetition + 1);
   ASSERT_GE(rounds, 6) << "of fewer repetitions halves are too short";
   std::mt19937_64 random(1);
-  const int pairs = Pairs(400);
+  const int pairs = Simulations(400);
   int alarms = 0;
   std::vector<std::int64_t> place(static_cast<std::size_t>(rounds));
   std::iota(place.begin(), place.end(), 0);

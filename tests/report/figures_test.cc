@@ -191,6 +191,7 @@ TEST_F(FigureTest, EveryFigureSaysWhatItShowsAndHasAllItsFields) {
     }
     EXPECT_EQ(figure.spec.dump().find("\"ARM\""), std::string::npos) << figure.name;
     EXPECT_EQ(figure.spec.dump().find("\"RATIOS\""), std::string::npos) << figure.name;
+    EXPECT_EQ(figure.spec.dump().find("\"WORKLOADS\""), std::string::npos) << figure.name;
   }
 }
 

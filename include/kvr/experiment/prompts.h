@@ -49,8 +49,9 @@ struct Prompts {
 [[nodiscard]] Prompts PreparePrompts(const Config& config, const engine::PromptContext& context,
                                      const Reply& reply);
 
-// Stands in for a model where only lengths count: every reply is as long as it may get.
-[[nodiscard]] Reply LongestReply();
+// The same without a model, where only lengths count: every reply is as long as it may get. Needs
+// no weights.
+[[nodiscard]] Prompts LongestPrompts(const Config& config, const model::ArchiveInfo& info);
 
 // Throws kInvalidInput unless `tokens`, of which there must be one, and the new ones fit the
 // context. `what` names the prompt, `remedy` is added to the message.

@@ -46,7 +46,8 @@ struct Step {
 // nothing.
 [[nodiscard]] std::vector<bool> LongPrompts(const Config& config);
 
-// Cells that the config makes for one model.
+// Cells that the config makes of one prompt for one model, and of all.
+[[nodiscard]] std::int64_t CellsPerPrompt(const Config& config);
 [[nodiscard]] std::int64_t CellsPerModel(const Config& config);
 
 // The plan's part of a cell's identity.

@@ -8,40 +8,6 @@
 namespace kvr::report {
 namespace {
 
-// Of a text in an attribute. XML has no place for control characters, nor for U+FFFE and U+FFFF.
-std::string Escaped(const std::string& text) {
-  std::string out;
-  const std::string line = OneLine(text);
-  for (std::size_t i = 0; i < line.size(); ++i) {
-    const std::string_view rest = std::string_view(line).substr(i);
-    if (rest.starts_with("\xEF\xBF\xBE") || rest.starts_with("\xEF\xBF\xBF")) {
-      out += "\xEF\xBF\xBD";
-      i += 2;
-      continue;
-    }
-    switch (line[i]) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&apos;";
-        break;
-      default:
-        out += line[i];
-    }
-  }
-  return out;
-}
-
 struct Suite {
   const char* name;
   std::string cases;
@@ -50,8 +16,8 @@ struct Suite {
   // `child`: what is inside the test's element.
   void Add(const std::string& where, const std::string& what, const std::string& child) {
     ++tests;
-    cases += fmt::format("    <testcase classname=\"kvr.{}.{}\" name=\"{}\"", name, Escaped(where),
-                         Escaped(what));
+    cases += fmt::format("    <testcase classname=\"kvr.{}.{}\" name=\"{}\"", name,
+                         Escaped(OneLine(where)), Escaped(OneLine(what)));
     cases += child.empty() ? "/>\n" : ">\n" + child + "    </testcase>\n";
   }
   [[nodiscard]] std::string Text() const {
@@ -63,7 +29,7 @@ struct Suite {
 };
 
 std::string Failure(const std::string& message) {
-  return fmt::format("      <failure message=\"{}\"/>\n", Escaped(message));
+  return fmt::format("      <failure message=\"{}\"/>\n", Escaped(OneLine(message)));
 }
 
 Suite ExactSuite(const Comparison& comparison) {
@@ -94,7 +60,7 @@ Suite TimeSuite(const Comparison& comparison) {
       child = Failure(Said(row));
     } else if (row.verdict == TimeVerdict::kNotJudged) {
       ++suite.skipped;
-      child = fmt::format("      <skipped message=\"{}\"/>\n", Escaped(Said(row)));
+      child = fmt::format("      <skipped message=\"{}\"/>\n", Escaped(OneLine(Said(row))));
     }
     suite.Add(fmt::format("{} ({})", row.model, row.precision),
               fmt::format("{}, {}, {}", row.way, row.metric, row.absolute ? "absolute" : "ratio"),

@@ -28,9 +28,7 @@ std::optional<Json> DistributionFigure(const Scope& scope) {
        "95th percentile are those of table phases, the quartiles by the same rule."},
       data, R"({
         "transform": [{"window": [{"op": "row_number", "as": "row"}]}],
-        "facet": {"row": {"field": "workload", "type": "nominal", "title": null,
-                          "sort": {"field": "row", "op": "min"},
-                          "header": {"labelAnchor": "start", "labelOrient": "top"}}},
+        "facet": "WORKLOADS",
         "spacing": 12,
         "spec": {
           "width": 420,

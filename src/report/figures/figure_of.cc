@@ -38,6 +38,12 @@ constexpr const char* kRatioAxis = R"({
   "values": [0.03125, 0.0625, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024],
   "format": "~g", "labelOverlap": "greedy", "labelSeparation": 6})";
 
+// A panel for each workload, in the order of `row`, which the view numbers.
+constexpr const char* kWorkloads = R"({
+  "row": {"field": "workload", "type": "nominal", "title": null,
+          "sort": {"field": "row", "op": "min"},
+          "header": {"labelAnchor": "start", "labelOrient": "top"}}})";
+
 // Texts of runs go into files of other formats: into no SVG may a control character.
 void MakeSafe(Json* json) {
   if (json->is_string()) *json = OneLine(json->get<std::string>());
@@ -49,7 +55,8 @@ void MakeSafe(Json* json) {
 // Puts what all figures have alike in the place of its name.
 void Expand(Json* json) {
   static const std::map<std::string, Json> shared = {{"ARM", Json::parse(kArmScale)},
-                                                     {"RATIOS", Json::parse(kRatioAxis)}};
+                                                     {"RATIOS", Json::parse(kRatioAxis)},
+                                                     {"WORKLOADS", Json::parse(kWorkloads)}};
   if (json->is_string()) {
     const auto found = shared.find(json->get<std::string>());
     if (found != shared.end()) *json = found->second;

@@ -35,8 +35,9 @@ class FigureData {
 };
 
 // Makes the specification: `view` is the Vega-Lite of one figure, without its data, in which
-// "ARM" stands for the scale of the two arms' colours, "RATIOS" for an axis of speed-ups. Nothing
-// without data. Throws kInvalidInput for a `view` that is not JSON.
+// "ARM" stands for the scale of the two arms' colours, "RATIOS" for an axis of speed-ups,
+// "WORKLOADS" for a facet of a panel each. Nothing without data. Throws kInvalidInput for a `view`
+// that is not JSON.
 [[nodiscard]] std::optional<Json> Specification(const FigureText& text, const FigureData& data,
                                                 const char* view);
 

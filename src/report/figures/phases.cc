@@ -43,9 +43,7 @@ std::optional<Json> PhaseFigure(const Scope& scope) {
        "numbers of table phases."},
       data, R"({
         "transform": [{"window": [{"op": "row_number", "as": "row"}]}],
-        "facet": {"row": {"field": "workload", "type": "nominal", "title": null,
-                          "sort": {"field": "row", "op": "min"},
-                          "header": {"labelAnchor": "start", "labelOrient": "top"}}},
+        "facet": "WORKLOADS",
         "spacing": 12,
         "spec": {
           "width": 420,

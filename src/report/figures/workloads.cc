@@ -15,9 +15,7 @@ std::optional<Json> WorkloadFigure(const Scope& scope) {
               "ttft_speedup_low", "ttft_speedup_high"}),
       R"({
         "transform": [{"window": [{"op": "row_number", "as": "row"}]}],
-        "facet": {"row": {"field": "workload", "type": "nominal", "title": null,
-                          "sort": {"field": "row", "op": "min"},
-                          "header": {"labelAnchor": "start", "labelOrient": "top"}}},
+        "facet": "WORKLOADS",
         "spacing": 12,
         "spec": {
           "width": 420,

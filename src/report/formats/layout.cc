@@ -38,6 +38,32 @@ std::string OneLine(const std::string& raw) {
   return out;
 }
 
+std::string Escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
 std::string Cut(const std::string& text, std::size_t width) {
   std::string out = OneLine(text);
   if (TextWidth(out) <= width) return out;

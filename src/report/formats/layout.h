@@ -15,6 +15,9 @@ inline constexpr std::size_t kScreenWidth = 120;
 // ill-formed byte leaves its table cell: spaces and U+FFFD take their places.
 [[nodiscard]] std::string OneLine(const std::string& raw);
 
+// For an attribute or a text of XML or HTML.
+[[nodiscard]] std::string Escaped(const std::string& text);
+
 // OneLine's text, "…" in the place of what is beyond `width` characters.
 [[nodiscard]] std::string Cut(const std::string& text, std::size_t width);
 
