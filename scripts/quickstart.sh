@@ -45,7 +45,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 
 setup_packages "${BUILD_PACKAGES[@]}"
 setup_venv
-setup_build release
+setup_build release kvr kvr_ops
 setup_models
 step_failure_status=""
 step "running the paper's sweep" "see kvr's message above; docs/ explains configs and exit codes"

@@ -207,16 +207,17 @@ PYTHON
   printf '%s\n' "$wanted" >"$stamp"
 }
 
-# setup_build PRESET: configures and builds into build/PRESET.
+# setup_build PRESET [TARGET...]: configures and builds into build/PRESET: all, or what is named.
 setup_build() {
-  local preset=$1 jobs
+  local preset=$1 jobs targets=()
+  if (($# > 1)); then targets=(--target "${@:2}"); fi
   jobs=$(jobs_at_once)
   step "building, preset $preset, $jobs at a time" \
     "see the message above. If CMake asks for CUDA: delete .venv and name an index of CPU wheels in \
 KVR_TORCH_INDEX (see quickstart.sh --help). If memory ran out: KVR_JOBS=1. After an upgrade of \
 compiler or libtorch: delete build/$preset"
   # Always configured: the commit that runs record is read then. It takes a second or two.
-  quietly cmake --preset "$preset" && cmake --build --preset "$preset" --parallel "$jobs" >&2
+  quietly cmake --preset "$preset" && cmake --build --preset "$preset" --parallel "$jobs" "${targets[@]}" >&2
 }
 
 # Runs a command whose output matters only when it fails.

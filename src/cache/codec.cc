@@ -13,7 +13,7 @@ namespace kvr::cache {
 
 namespace {
 
-constexpr std::array kAll = {
+constexpr std::array kAllCodecs = {
     codecs::kFp32,
     codecs::kBf16,
     codecs::kFp16,
@@ -23,7 +23,7 @@ constexpr std::array kAll = {
 }  // namespace
 
 // Both are there before any code runs, whatever the order of the program's files.
-constinit const std::span<const Codec> kCodecs = kAll;
+constinit const std::span<const Codec> kCodecs = kAllCodecs;
 constinit const Codec Codec::kFp32 = codecs::kFp32;
 
 Codec CodecFromString(std::string_view text, std::span<const Codec> registry) {

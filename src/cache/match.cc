@@ -15,7 +15,7 @@ constexpr std::uint32_t Blocks(std::uint32_t tokens, std::uint32_t block) {
 }
 
 // name, entire_entry, whole_blocks, keep, reason
-constexpr std::array kAll = {
+constexpr std::array kAllMatches = {
     Match{"whole", true, false, All, LimitedBy::kNotPrefix},
     Match{"token", false, false, All, LimitedBy::kDiverged},
     Match{"block", false, true, Blocks, LimitedBy::kBlockEdge},
@@ -24,10 +24,10 @@ constexpr std::array kAll = {
 }  // namespace
 
 // These are there before any code runs, whatever the order of the program's files.
-constinit const std::span<const Match> kMatches = kAll;
-constinit const Match Match::kWhole = kAll[0];
-constinit const Match Match::kToken = kAll[1];
-constinit const Match Match::kBlock = kAll[2];
+constinit const std::span<const Match> kMatches = kAllMatches;
+constinit const Match Match::kWhole = kAllMatches[0];
+constinit const Match Match::kToken = kAllMatches[1];
+constinit const Match Match::kBlock = kAllMatches[2];
 
 Match MatchFromString(std::string_view text, std::span<const Match> registry) {
   if (const Match* match = FindNamed(registry, text)) return *match;

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct BenchOptions {
   ModelOptions model;
   int repetitions = 5;
   std::string cases;
@@ -111,7 +111,7 @@ std::vector<experiment::BenchCase> ReadCases(const std::string& file, int vocab)
                                     vocab, where);
 }
 
-void Run(const Options& options) {
+void Run(const BenchOptions& options) {
   if (!options.cases.empty() && !options.json) {
     throw InvalidInput("--cases: its results are JSON only; add --json");
   }
@@ -147,7 +147,7 @@ void Run(const Options& options) {
 void AddBench(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("bench", "Each phase against what this machine can do at best");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<BenchOptions>();
   options->model.AddTo(command, true);
   command->add_option("-r,--repetitions", options->repetitions, "Medians of this many")
       ->capture_default_str()

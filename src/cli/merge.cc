@@ -11,7 +11,7 @@
 namespace kvr::cli {
 namespace {
 
-struct Options {
+struct MergeOptions {
   std::vector<std::string> shards;
   std::string out;
   record::MergeOptions merge;
@@ -37,7 +37,7 @@ void Print(const record::Run& run) {
   std::cout << AlignColumns(rows);
 }
 
-void Run(const Options& options) {
+void Run(const MergeOptions& options) {
   std::vector<record::Run> shards;
   for (const std::string& folder : options.shards) shards.push_back(record::ReadRun(folder));
   const record::Run run = record::MergeShards(std::move(shards), options.merge);
@@ -56,7 +56,7 @@ void Run(const Options& options) {
 
 void AddMerge(CLI::App& app) {
   CLI::App* command = app.add_subcommand("merge", "Make one run of a sweep's shards");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<MergeOptions>();
   command->add_option("shards", options->shards, "Their run folders")->required();
   command->add_option("-o,--out", options->out, "The merged run's folder")->required();
   command->add_flag("--allow-holes", options->merge.allow_holes,

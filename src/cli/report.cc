@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct ReportOptions {
   std::vector<std::string> runs;
   std::string format, table, html, figures;
   bool all = false;
@@ -50,7 +50,7 @@ std::vector<std::string> WriteFigures(const fs::path& folder,
   return paths;
 }
 
-void Run(const Options& options) {
+void Run(const ReportOptions& options) {
   const report::Format& format =
       report::FindFormat(options.format.empty() ? "table" : options.format);
   std::vector<record::Run> runs;
@@ -80,7 +80,7 @@ void Run(const Options& options) {
 
 void AddReport(CLI::App& app) {
   CLI::App* command = app.add_subcommand("report", "Make the paper's tables from run folders");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<ReportOptions>();
   command->add_option("runs", options->runs, "Run folders")->required();
   command->add_option("-f,--format", options->format, "Everything as " + AnyOf(report::Formats()));
   command->add_flag_callback(

@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct SweepOptions {
   std::string config;
   std::string out;
   std::vector<std::string> settings;
@@ -49,7 +49,7 @@ void PointLatest(const fs::path& folder) {
 // Where the config's runs are.
 fs::path RunsFolder(const experiment::Config& config) { return fs::path("results") / config.name; }
 
-fs::path ChooseFolder(const Options& options, const experiment::Config& config) {
+fs::path ChooseFolder(const SweepOptions& options, const experiment::Config& config) {
   if (!options.out.empty()) return options.out;
   const fs::path base = RunsFolder(config);
   if (options.resume) {
@@ -72,7 +72,7 @@ void PrintLookups(const experiment::Config& config, std::int64_t lookups) {
             << " repetitions: " << lookups << " look-ups\n";
 }
 
-void Run(const Options& options) {
+void Run(const SweepOptions& options) {
   const experiment::Config config = experiment::ReadConfig(options.config, options.settings);
   std::optional<experiment::Shard> shard;
   if (!options.shard.empty()) {
@@ -137,7 +137,7 @@ void Run(const Options& options) {
 void AddSweep(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("sweep", "Run a config: both arms, every prompt, every repetition");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<SweepOptions>();
   command->add_option("config", options->config, "JSON file; comments allowed")->required();
   command->add_option("-o,--out", options->out,
                       "Run folder (default: results/<config name>/<time>)");

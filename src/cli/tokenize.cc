@@ -10,7 +10,7 @@ namespace kvr::cli {
 
 namespace {
 
-struct Options {
+struct TokenizeOptions {
   std::string model = "models/smollm2.pt";
   std::string text = "-";
   std::string jsonl;
@@ -64,7 +64,7 @@ class AnyTokenizer {
   std::optional<text::WordPiece> pieces_;
 };
 
-void Run(const Options& options) {
+void Run(const TokenizeOptions& options) {
   const AnyTokenizer tokenizer(model::ReadArchiveInfo(options.model));
   if (!options.jsonl.empty()) {
     for (const BatchLine& line : ReadBatch(options.jsonl)) {
@@ -91,7 +91,7 @@ void Run(const Options& options) {
 
 void AddTokenize(CLI::App& app) {
   CLI::App* command = app.add_subcommand("tokenize", "Text to token ids, and back");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<TokenizeOptions>();
   command->add_option("-m,--model", options->model, "Language model or encoder archive")
       ->capture_default_str();
   command->add_option("text", options->text, "Text, or ids with --decode; - is standard input")

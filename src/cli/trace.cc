@@ -13,7 +13,7 @@ namespace kvr::cli {
 
 namespace {
 
-struct Options {
+struct TraceOptions {
   std::string file;
   std::vector<std::string> budgets = {"1%", "3%", "10%", "30%"};
   int bins = 12;
@@ -24,7 +24,7 @@ struct Options {
   std::string format = "table";
 };
 
-void Run(const Options& options) {
+void Run(const TraceOptions& options) {
   const report::Format& format = report::FindFormat(options.format);
   experiment::TraceArithmetic arithmetic{.bins = options.bins};
   for (const std::string& budget : options.budgets) {
@@ -57,7 +57,7 @@ void Run(const Options& options) {
 void AddTrace(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "trace", "What a cache would save of a trace of requests: arithmetic, without any model");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<TraceOptions>();
   command
       ->add_option("file", options->file,
                    "Mooncake's format: lines of timestamp, input_length, output_length, hash_ids")

@@ -24,7 +24,7 @@ double LogSumExp(std::span<const float> row) {
   return top + std::log(sum);
 }
 
-std::vector<std::string> Words(std::string_view text) {
+std::vector<std::string> WordsOf(std::string_view text) {
   std::vector<std::string> words;
   bool inside = false;
   for (const char c : text) {
@@ -82,7 +82,7 @@ double KlDivergence(std::span<const float> p_logits, std::span<const float> q_lo
 }
 
 std::optional<double> RougeL(std::string_view a, std::string_view b) {
-  const std::vector<std::string> x = Words(a), y = Words(b);
+  const std::vector<std::string> x = WordsOf(a), y = WordsOf(b);
   if (x.empty() && y.empty()) return std::nullopt;
   if (x.empty() || y.empty()) return 0;
   // Longest common subsequence, one row at a time.

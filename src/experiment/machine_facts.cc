@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 constexpr const char* kCpus = "sys/devices/system/cpu";
 
 // The first line; empty where there is none.
-std::string Line(const fs::path& path) {
+std::string LineOf(const fs::path& path) {
   std::ifstream file(path);
   std::string line;
   std::getline(file, line);
@@ -42,10 +42,10 @@ Json Caches(const fs::path& root) {
   Json caches = Json::object();
   for (int index = 0;; ++index) {
     const fs::path folder = root / kCpus / "cpu0/cache" / ("index" + std::to_string(index));
-    const std::string level = Line(folder / "level"), type = Line(folder / "type");
+    const std::string level = LineOf(folder / "level"), type = LineOf(folder / "type");
     if (level.empty()) break;
     const std::string suffix = type == "Data" ? "d" : type == "Instruction" ? "i" : "";
-    if (const auto bytes = Bytes(Line(folder / "size"))) {
+    if (const auto bytes = Bytes(LineOf(folder / "size"))) {
       caches[fmt::format("L{}{}", level, suffix)] = *bytes;
     }
   }
@@ -56,7 +56,7 @@ Json Governor(const fs::path& root) {
   std::set<std::string> governors;
   std::error_code none;
   for (const fs::directory_entry& cpu : fs::directory_iterator(root / kCpus, none)) {
-    const std::string governor = Line(cpu.path() / "cpufreq/scaling_governor");
+    const std::string governor = LineOf(cpu.path() / "cpufreq/scaling_governor");
     if (!governor.empty()) governors.insert(governor);
   }
   if (governors.empty()) return nullptr;

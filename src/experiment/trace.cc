@@ -18,9 +18,9 @@ constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
 constexpr std::int64_t kMostCount = std::int64_t{1} << 48;
 
 // The line's object, field by field.
-class Line {
+class TraceLine {
  public:
-  Line(std::string_view text, std::string where)
+  TraceLine(std::string_view text, std::string where)
       : where_(std::move(where)), json_(ParseJson(text, where_)) {
     if (!json_.is_object()) {
       throw InvalidInput(where_ + ": found " + Shown(json_) + ", expected an object");
@@ -76,7 +76,7 @@ class Parser {
   explicit Parser(const std::string& name) : name_(name) { trace_.name = name; }
 
   void Add(std::string_view text, std::size_t number) {
-    const Line line(text, fmt::format("{}:{}", name_, number));
+    const TraceLine line(text, fmt::format("{}:{}", name_, number));
     TraceRequest request{.timestamp_ms = line.Count("timestamp", 0),
                          .input_tokens = line.Count("input_length", 1),
                          .output_tokens = line.Count("output_length", 0),
@@ -104,7 +104,8 @@ class Parser {
   }
 
  private:
-  void AddBlocks(const Line& line, const std::vector<std::uint64_t>& ids, std::int64_t tokens) {
+  void AddBlocks(const TraceLine& line, const std::vector<std::uint64_t>& ids,
+                 std::int64_t tokens) {
     std::uint32_t parent = TraceBlock::kNone;
     for (std::uint32_t depth = 0; depth < ids.size(); ++depth) {
       const TraceBlock block{
@@ -125,8 +126,8 @@ class Parser {
     }
   }
 
-  void CheckSame(const Line& line, const std::vector<std::uint64_t>& ids, const TraceBlock& before,
-                 const TraceBlock& block) const {
+  void CheckSame(const TraceLine& line, const std::vector<std::uint64_t>& ids,
+                 const TraceBlock& before, const TraceBlock& block) const {
     const auto begin = ids.begin();
     if (std::find(begin, begin + block.depth, block.id) != begin + block.depth) {
       line.Fail(fmt::format("field \"hash_ids\" has {} twice", block.id));

@@ -137,7 +137,7 @@ std::vector<Served> ServeBelady(const Trace& trace, std::uint64_t blocks) {
   return all;
 }
 
-constexpr std::array kAll = {
+constexpr std::array kAllRules = {
     TraceRule{"lru", true, ServeLru},
     TraceRule{"belady", true, ServeBelady},
     TraceRule{"infinite", false, ServeInfinite},
@@ -203,7 +203,7 @@ std::vector<record::TraceRow> EmptyBins(const Trace& trace, int bins) {
 // Above it nothing is dropped of any trace that can be read, and bytes would pass 64 bits.
 constexpr double kMostBlocks = 0x1p30;
 
-constinit const std::span<const TraceRule> kTraceRules = kAll;
+constinit const std::span<const TraceRule> kTraceRules = kAllRules;
 
 TraceBudget ParseBudget(const std::string& text, const std::string& where) {
   const char* const end = text.data() + text.size();

@@ -13,13 +13,13 @@
 namespace kvr::experiment {
 namespace {
 
-constexpr std::array kAll = {
+constexpr std::array kAllWorkloads = {
     workloads::kPairs,   workloads::kConversation, workloads::kSharedPrefix, workloads::kControl,
     workloads::kContext, workloads::kRetrieval,    workloads::kTrace,
 };
 
 }  // namespace
 
-constinit const std::span<const Workload> kWorkloads = kAll;
+constinit const std::span<const Workload> kWorkloads = kAllWorkloads;
 
 }  // namespace kvr::experiment

@@ -11,11 +11,11 @@ namespace fs = std::filesystem;
 
 // A system of two packages with two cores of two hyper-threads each: CPUs 0 to 7, of which n and
 // n + 4 are one core.
-class CoresTest : public testing::Test {
+class CoresTest : public ::testing::Test {
  protected:
   CoresTest()
-      : root_(fs::path(testing::TempDir()) /
-              testing::UnitTest::GetInstance()->current_test_info()->name()) {
+      : root_(fs::path(::testing::TempDir()) /
+              ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
     fs::remove_all(root_);
     std::string text;
     for (int cpu = 0; cpu < 8; ++cpu) {

@@ -108,7 +108,7 @@ class Buffer {
   KvBufferView view_;
 };
 
-class CacheTest : public testing::Test {
+class CacheTest : public ::testing::Test {
  protected:
   CacheTest() {
     spdlog::set_level(spdlog::level::off);

@@ -8,7 +8,7 @@
 namespace kvr::experiment {
 namespace {
 
-TraceWorkload Workload() {
+TraceWorkload SmallTrace() {
   TraceWorkload workload{.trace = TraceOf({{1, 2}, {1, 2, 3}, {1, 4}})};
   workload.arithmetic = {.budgets = {ParseBudget("20000B", "")}, .bins = 1};
   return workload;
@@ -17,7 +17,7 @@ TraceWorkload Workload() {
 TEST(TraceWorkloadTest, EachCodecHasItsOwnBlocksInABudget) {
   const record::ModelInfo model{
       .name = "tiny", .precision = "fp32", .stored_bytes_per_token = {{"fp32", 16}, {"fp16", 8}}};
-  const std::vector<record::TraceRow> rows = TraceRowsOf(Workload(), model);
+  const std::vector<record::TraceRow> rows = TraceRowsOf(SmallTrace(), model);
   ASSERT_EQ(rows.size(), 2u * 3);
   for (const record::TraceRow& row : rows) {
     EXPECT_EQ(row.model, "tiny");
@@ -30,7 +30,7 @@ TEST(TraceWorkloadTest, EachCodecHasItsOwnBlocksInABudget) {
   record::ModelInfo large = model;
   large.stored_bytes_per_token["fp32"] = 100;
   std::string message;
-  KVR_EXPECT_ERROR((void)TraceRowsOf(Workload(), large), kInvalidInput, message);
+  KVR_EXPECT_ERROR((void)TraceRowsOf(SmallTrace(), large), kInvalidInput, message);
   EXPECT_NE(message.find("takes 51200 bytes"), std::string::npos) << message;
 }
 

@@ -23,7 +23,7 @@ std::string Show(const std::vector<Stretch>& stretches) {
   return shown;
 }
 
-SpecialTokens Tokens() {
+SpecialTokens Known() {
   return SpecialTokens(json::parse(R"([
       {"text": "<e>", "id": 0}, {"text": "<e><e>!", "id": 1},
       {"text": "<l>", "id": 2, "lstrip": true},
@@ -31,29 +31,29 @@ SpecialTokens Tokens() {
 }
 
 TEST(SpecialTokensTest, TextIsCutAtTokens) {
-  EXPECT_EQ(Show(Tokens().Split("")), "");
-  EXPECT_EQ(Show(Tokens().Split("plain <e")), "[plain <e]|");
-  EXPECT_EQ(Show(Tokens().Split("a<e>b<e>")), "[a]|0:<e>|[b]|0:<e>|");
-  EXPECT_EQ(Show(Tokens().Split("<e><e>")), "0:<e>|0:<e>|");
+  EXPECT_EQ(Show(Known().Split("")), "");
+  EXPECT_EQ(Show(Known().Split("plain <e")), "[plain <e]|");
+  EXPECT_EQ(Show(Known().Split("a<e>b<e>")), "[a]|0:<e>|[b]|0:<e>|");
+  EXPECT_EQ(Show(Known().Split("<e><e>")), "0:<e>|0:<e>|");
 }
 
 TEST(SpecialTokensTest, TheLeftmostThenTheLongestTokenWins) {
-  EXPECT_EQ(Show(Tokens().Split("<e><e>!")), "1:<e><e>!|");
-  EXPECT_EQ(Show(Tokens().Split("<e><e><e>!")), "0:<e>|1:<e><e>!|");
-  EXPECT_EQ(Show(Tokens().Split("x<e><e>!")), "4:x<e>|0:<e>|[!]|");
+  EXPECT_EQ(Show(Known().Split("<e><e>!")), "1:<e><e>!|");
+  EXPECT_EQ(Show(Known().Split("<e><e><e>!")), "0:<e>|1:<e><e>!|");
+  EXPECT_EQ(Show(Known().Split("x<e><e>!")), "4:x<e>|0:<e>|[!]|");
 }
 
 TEST(SpecialTokensTest, StripFlagsTakeTheWhiteSpaceBeside) {
-  EXPECT_EQ(Show(Tokens().Split("a \n<l> b")), "[a]|2: \n<l>|[ b]|");
-  EXPECT_EQ(Show(Tokens().Split("a <r>\t b")), "[a ]|3:<r>\t |[b]|");
-  EXPECT_EQ(Show(Tokens().Split("<r> <l>")), "3:<r> |2:<l>|");  // taken once, by the first
-  EXPECT_EQ(Show(Tokens().Split("a\u3000\u00a0<l>")), "[a]|2:\u3000\u00a0<l>|");
-  EXPECT_EQ(Show(Tokens().Split("\u200b<l>")), "[\u200b]|2:<l>|");  // not white space
+  EXPECT_EQ(Show(Known().Split("a \n<l> b")), "[a]|2: \n<l>|[ b]|");
+  EXPECT_EQ(Show(Known().Split("a <r>\t b")), "[a ]|3:<r>\t |[b]|");
+  EXPECT_EQ(Show(Known().Split("<r> <l>")), "3:<r> |2:<l>|");  // taken once, by the first
+  EXPECT_EQ(Show(Known().Split("a\u3000\u00a0<l>")), "[a]|2:\u3000\u00a0<l>|");
+  EXPECT_EQ(Show(Known().Split("\u200b<l>")), "[\u200b]|2:<l>|");  // not white space
 }
 
 TEST(SpecialTokensTest, FindsATokenByItsText) {
-  EXPECT_EQ(Tokens().Find("<e><e>!"), 1);
-  EXPECT_EQ(Tokens().Find("<e"), std::nullopt);
+  EXPECT_EQ(Known().Find("<e><e>!"), 1);
+  EXPECT_EQ(Known().Find("<e"), std::nullopt);
 }
 
 TEST(SpecialTokensTest, ABadListIsCorrupt) {

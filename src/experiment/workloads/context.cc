@@ -17,7 +17,7 @@
 namespace kvr::experiment::workloads {
 namespace {
 
-struct Settings {
+struct ContextSettings {
   std::string text;
   std::string files;         // it is from
   std::vector<int> lengths;  // of histories, in tokens
@@ -27,7 +27,8 @@ struct Settings {
 
 // One stretch after the other, at every length from the same place: `length` tokens of history, of
 // which the last turn's are saved on top of the others, and one turn more.
-Prompts Make(const Settings& settings, const Config& config, const engine::PromptContext& context) {
+Prompts Make(const ContextSettings& settings, const Config& config,
+             const engine::PromptContext& context) {
   const Tokens all = context.tokenizer.Encode(settings.text);
   const auto turn = static_cast<std::size_t>(settings.turn_tokens);
   const auto longest = static_cast<std::size_t>(settings.lengths.back());
@@ -69,7 +70,7 @@ Prompts Make(const Settings& settings, const Config& config, const engine::Promp
 }  // namespace
 
 void ReadContext(SettingReader& reader, const std::filesystem::path& path, Config* config) {
-  auto settings = std::make_shared<Settings>();
+  auto settings = std::make_shared<ContextSettings>();
   for (const std::string& file : reader.Strings("text", {}, /*required=*/true)) {
     settings->text += SanitizeUtf8(ReadFile(path.parent_path() / file)).text;
     settings->files += (settings->files.empty() ? "" : ", ") + file;

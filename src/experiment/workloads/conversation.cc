@@ -21,7 +21,7 @@ struct Conversation {
   std::vector<std::string> turns;  // the user's
 };
 
-struct Settings {
+struct ConversationSettings {
   std::vector<Conversation> conversations;
   std::vector<std::string> windows;  // "none", "slide", "step"
   std::string form;                  // "chat", "raw", "dialogpt"
@@ -133,8 +133,8 @@ class Window {
 
 class Maker {
  public:
-  Maker(const Settings& settings, const Config& config, const engine::PromptContext& context,
-        const Reply& reply)
+  Maker(const ConversationSettings& settings, const Config& config,
+        const engine::PromptContext& context, const Reply& reply)
       : settings_(settings),
         reply_(reply),
         writer_(context, settings.form),
@@ -209,7 +209,7 @@ class Maker {
     return at->second;
   }
 
-  const Settings& settings_;
+  const ConversationSettings& settings_;
   const Reply& reply_;
   const Writer writer_;
   const int limit_, reply_tokens_, context_tokens_;
@@ -300,7 +300,7 @@ std::vector<Conversation> ReadConversations(SettingReader& reader,
 
 void ReadConversationWorkload(SettingReader& reader, const std::filesystem::path& path,
                               Config* config) {
-  auto settings = std::make_shared<Settings>();
+  auto settings = std::make_shared<ConversationSettings>();
   settings->conversations = ReadConversations(reader, path);
   settings->windows = reader.Strings("window", {"none"});
   for (const std::string& rule : settings->windows) {

@@ -11,17 +11,17 @@ namespace kvr::report {
 namespace {
 
 // A field's value: a number to compare by, or else words alone.
-struct Shown {
+struct FieldValue {
   double number = 0;
   std::string text;
 };
-using Field = std::optional<Shown>;
+using Field = std::optional<FieldValue>;
 
 Field Shows(std::optional<std::int64_t> count) {
   if (!count) return std::nullopt;
-  return Shown{static_cast<double>(*count), std::to_string(*count)};
+  return FieldValue{static_cast<double>(*count), std::to_string(*count)};
 }
-Field ShowsTruth(bool truth) { return Shown{truth ? 1.0 : 0.0, truth ? "true" : "false"}; }
+Field ShowsTruth(bool truth) { return FieldValue{truth ? 1.0 : 0.0, truth ? "true" : "false"}; }
 
 template <auto Member>
 Field OfWork(const Cell& cell) {
@@ -29,7 +29,7 @@ Field OfWork(const Cell& cell) {
 }
 
 // What must hold of a pair of cells for a field to be judged.
-struct Setting {
+struct Compared {
   const ModelPair& model;
   const Cell& base;
   const Cell& now;
@@ -57,47 +57,47 @@ enum class Better { kMore, kLess, kSame };
 struct Rule {
   const char* field;
   Better better;
-  bool (Setting::*when)() const;
+  bool (Compared::*when)() const;
   Field (*get)(const Cell& cell);
 };
 
 // Work at another depth is not compared where it follows the depth.
 constexpr Rule kRules[] = {
-    {"prompt_tokens", Better::kSame, &Setting::Always,
+    {"prompt_tokens", Better::kSame, &Compared::Always,
      [](const Cell& cell) { return Shows(cell.prompt_tokens); }},
-    {"outcome", Better::kMore, &Setting::Always,
+    {"outcome", Better::kMore, &Compared::Always,
      [](const Cell& cell) {
        return Field({cell.hit() ? 1.0 : 0.0, cell.outcome});
      }},
-    {"reuse_depth", Better::kMore, &Setting::Always,
+    {"reuse_depth", Better::kMore, &Compared::Always,
      [](const Cell& cell) { return Shows(cell.reuse_depth); }},
-    {"limited_by", Better::kSame, &Setting::NotDeeper,
+    {"limited_by", Better::kSame, &Compared::NotDeeper,
      [](const Cell& cell) {
        return Field({0.0, cell.limited_by.value_or("null")});
      }},
-    {"available_depth", Better::kMore, &Setting::Always,
+    {"available_depth", Better::kMore, &Compared::Always,
      [](const Cell& cell) { return Shows(cell.available_depth); }},
-    {"exact_claimed", Better::kMore, &Setting::SameProbe,
+    {"exact_claimed", Better::kMore, &Compared::SameProbe,
      [](const Cell& cell) { return ShowsTruth(cell.exact_claimed); }},
-    {"exact", Better::kMore, &Setting::Promised,
+    {"exact", Better::kMore, &Compared::Promised,
      [](const Cell& cell) { return cell.fidelity ? ShowsTruth(cell.fidelity->exact) : Field(); }},
-    {"first_divergence", Better::kMore, &Setting::Promised,
+    {"first_divergence", Better::kMore, &Compared::Promised,
      [](const Cell& cell) {
        if (!cell.fidelity) return Field();
        if (cell.fidelity->first_divergence) return Shows(cell.fidelity->first_divergence);
        return Field({std::numeric_limits<double>::infinity(), "none"});
      }},
-    {"compared_tokens", Better::kMore, &Setting::SameLength,
+    {"compared_tokens", Better::kMore, &Compared::SameLength,
      [](const Cell& cell) {
        return cell.fidelity ? Shows(cell.fidelity->compared_tokens) : Field();
      }},
-    {"restored_bytes", Better::kLess, &Setting::SameDepth,
+    {"restored_bytes", Better::kLess, &Compared::SameDepth,
      [](const Cell& cell) { return Shows(cell.restored_bytes); }},
-    {"prefilled_tokens", Better::kLess, &Setting::Always, OfWork<&Work::prefilled_tokens>},
-    {"forward_passes", Better::kLess, &Setting::SameCuts, OfWork<&Work::forward_passes>},
-    {"restored_blocks", Better::kLess, &Setting::SameDepth, OfWork<&Work::restored_blocks>},
-    {"compared_entries", Better::kLess, &Setting::Always, OfWork<&Work::compared_entries>},
-    {"opened_files", Better::kLess, &Setting::SameDepth, OfWork<&Work::opened_files>},
+    {"prefilled_tokens", Better::kLess, &Compared::Always, OfWork<&Work::prefilled_tokens>},
+    {"forward_passes", Better::kLess, &Compared::SameCuts, OfWork<&Work::forward_passes>},
+    {"restored_blocks", Better::kLess, &Compared::SameDepth, OfWork<&Work::restored_blocks>},
+    {"compared_entries", Better::kLess, &Compared::Always, OfWork<&Work::compared_entries>},
+    {"opened_files", Better::kLess, &Compared::SameDepth, OfWork<&Work::opened_files>},
 };
 
 // Whether the field got worse, or better; nothing where it is as it was, or was not recorded.
@@ -144,7 +144,7 @@ void CompareTokens(const Cell& was, const Cell& is, Changes* changes) {
 }
 
 void ComparePair(const CellPair& pair, const ModelPair& model, Changes* changes) {
-  const Setting setting{model, *pair.base, *pair.now};
+  const Compared setting{model, *pair.base, *pair.now};
   for (const Rule& rule : kRules) {
     if (!(setting.*rule.when)()) continue;
     const Field was = rule.get(*pair.base), is = rule.get(*pair.now);

@@ -41,7 +41,7 @@ Json ToJson(const TimeRow& row) {
           {"verdict", ToString(row.verdict)}};
 }
 
-std::string Render(const Comparison& comparison) {
+std::string RenderJson(const Comparison& comparison) {
   Json changes = Json::array(), times = Json::array();
   for (const ExactChange& change : comparison.changes) changes.push_back(ToJson(change));
   for (const TimeRow& row : comparison.times) times.push_back(ToJson(row));
@@ -62,6 +62,6 @@ std::string Render(const Comparison& comparison) {
 
 }  // namespace
 
-const CompareFormat kCompareJson = {"json", Render};
+const CompareFormat kCompareJson = {"json", RenderJson};
 
 }  // namespace kvr::report

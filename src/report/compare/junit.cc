@@ -69,7 +69,7 @@ Suite TimeSuite(const Comparison& comparison) {
   return suite;
 }
 
-std::string Render(const Comparison& comparison) {
+std::string RenderJunit(const Comparison& comparison) {
   const Suite exact = ExactSuite(comparison), times = TimeSuite(comparison);
   std::string out = fmt::format(
       "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
@@ -80,6 +80,6 @@ std::string Render(const Comparison& comparison) {
 
 }  // namespace
 
-const CompareFormat kCompareJunit = {"junit", Render};
+const CompareFormat kCompareJunit = {"junit", RenderJunit};
 
 }  // namespace kvr::report

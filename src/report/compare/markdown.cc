@@ -4,13 +4,13 @@
 namespace kvr::report {
 namespace {
 
-std::string Render(const Comparison& comparison) {
+std::string RenderMarkdown(const Comparison& comparison) {
   return std::string("# ") + (comparison.Regressed() ? "Regression" : "No regression") + "\n\n" +
          kMarkdownFormat.report(InWords(comparison));
 }
 
 }  // namespace
 
-const CompareFormat kCompareMarkdown = {"markdown", Render};
+const CompareFormat kCompareMarkdown = {"markdown", RenderMarkdown};
 
 }  // namespace kvr::report

@@ -18,7 +18,7 @@ std::string Aligned(const Table& table) {
          Wrapped(table.note, kScreenWidth - 20);
 }
 
-std::string Render(const Comparison& comparison) {
+std::string RenderText(const Comparison& comparison) {
   const Report report = InWords(comparison);
   std::string out;
   const auto add = [&](const std::vector<std::string>& lines, const char* lead) {
@@ -40,6 +40,6 @@ std::string Render(const Comparison& comparison) {
 
 }  // namespace
 
-const CompareFormat kCompareText = {"table", Render};
+const CompareFormat kCompareText = {"table", RenderText};
 
 }  // namespace kvr::report

@@ -6,14 +6,14 @@
 namespace kvr::report {
 namespace {
 
-struct Phase {
+struct DrawnPhase {
   const char* name;
   Number Cell::*member;
 };
-constexpr std::array<Phase, 3> kFinding = {
+constexpr std::array<DrawnPhase, 3> kFinding = {
     {{"embed", &Cell::embed_ms}, {"lookup", &Cell::lookup_ms}, {"restore", &Cell::restore_ms}}};
 
-void AddArm(const Cohort& cohort, const ArmCells& arm, FigureData* data) {
+void AddPhases(const Cohort& cohort, const ArmCells& arm, FigureData* data) {
   int place = 0;
   const auto add = [&](const std::string& phase, Number ms) {
     if (!ms) return;
@@ -25,7 +25,7 @@ void AddArm(const Cohort& cohort, const ArmCells& arm, FigureData* data) {
                {"median_ms", *ms},
                {"ttft_median_ms", OrNull(MedianOf(arm.cells, &Cell::ttft_ms))}});
   };
-  for (const Phase& phase : kFinding) add(phase.name, MedianOf(arm.cells, phase.member));
+  for (const DrawnPhase& phase : kFinding) add(phase.name, MedianOf(arm.cells, phase.member));
   add(std::string(arm.arm) + " prefill", MedianOf(arm.cells, &Cell::prefill_ms));
 }
 
@@ -34,7 +34,7 @@ void AddArm(const Cohort& cohort, const ArmCells& arm, FigureData* data) {
 std::optional<Json> PhaseFigure(const Scope& scope) {
   FigureData data({"workload", "way", "cells", "phase", "median_ms", "ttft_median_ms", "place"});
   for (const Cohort& cohort : CohortsOf(scope)) {
-    for (const ArmCells& arm : ArmsOf(scope, cohort)) AddArm(cohort, arm, &data);
+    for (const ArmCells& arm : ArmsOf(scope, cohort)) AddPhases(cohort, arm, &data);
   }
   return Specification(
       {"Time to the first token by phase",

@@ -6,7 +6,7 @@
 namespace kvr::report {
 namespace {
 
-void AddArm(const Cohort& cohort, const ArmCells& arm, FigureData* data) {
+void AddTurns(const Cohort& cohort, const ArmCells& arm, FigureData* data) {
   std::map<std::int64_t, Cells> turns;
   for (const Cell* cell : arm.cells) {
     if (cell->turn) turns[*cell->turn].push_back(cell);
@@ -31,7 +31,7 @@ std::optional<Json> TurnFigure(const Scope& scope) {
       {"workload", "way", "arm", "turn", "cells", "ttft_median_ms", "ttft_p95_ms", "depth_median"});
   for (const Cohort& cohort : CohortsOf(scope)) {
     if (cohort.of_all) continue;  // rules of the window are no one rule
-    for (const ArmCells& arm : ArmsOf(scope, cohort)) AddArm(cohort, arm, &data);
+    for (const ArmCells& arm : ArmsOf(scope, cohort)) AddTurns(cohort, arm, &data);
   }
   return Specification({"Conversations: time to the first token by turn",
                         "Medians over the cells of a turn, for each workload (the rule by which "

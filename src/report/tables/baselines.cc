@@ -4,7 +4,7 @@
 namespace kvr::report {
 namespace {
 
-struct Row : ScopeRow {
+struct BaselinesRow : ScopeRow {
   const char* what;
   std::int64_t prompts = 0;  // with cells
   Cells cells, compared;
@@ -14,8 +14,8 @@ struct Row : ScopeRow {
 
 // `cells_of` gives a prompt's cells that do the baseline's work again.
 template <typename CellsOf>
-Row MakeRow(const Scope& scope, const char* what, CellsOf cells_of) {
-  Row row{{scope}, what};
+BaselinesRow MakeBaselinesRow(const Scope& scope, const char* what, CellsOf cells_of) {
+  BaselinesRow row{{scope}, what};
   for (const PromptCells& prompt : scope.prompts) {
     const Cells& own = cells_of(prompt);
     row.prompts += own.empty() ? 0 : 1;
@@ -37,7 +37,7 @@ Row MakeRow(const Scope& scope, const char* what, CellsOf cells_of) {
 }  // namespace
 
 Table BaselineTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<BaselinesRow> table(
       "Control: the same work twice",
       "null variant: the baseline's work sent through the recycled arm; second baseline: the "
       "baseline once more; first baseline: itself, for its exactness. All in every repetition, on "
@@ -48,27 +48,28 @@ Table BaselineTable(const std::vector<Scope>& scopes) {
       "p-value adjusted over the rows, the verdict within the margin and what it could have seen, "
       "as in "
       "no_overlap.");
-  table.Left("what", [](const Row& row) { return Text(row.what); })
-      .Right("prompts", [](const Row& row) { return Count(row.prompts); })
-      .Right("cells", [](const Row& row) { return Count(std::ssize(row.cells)); })
-      .Right("compared", [](const Row& row) { return Count(std::ssize(row.compared)); })
-      .Right("exact_share", "exact", [](const Row& row) { return RateOf(row.compared, IsExact); })
+  table.Left("what", [](const BaselinesRow& row) { return Text(row.what); })
+      .Right("prompts", [](const BaselinesRow& row) { return Count(row.prompts); })
+      .Right("cells", [](const BaselinesRow& row) { return Count(std::ssize(row.cells)); })
+      .Right("compared", [](const BaselinesRow& row) { return Count(std::ssize(row.compared)); })
+      .Right("exact_share", "exact",
+             [](const BaselinesRow& row) { return RateOf(row.compared, IsExact); })
       .Right("max_abs_logit_diff", "max abs diff",
-             [](const Row& row) {
+             [](const BaselinesRow& row) {
                return Small(Greatest(row.compared, &Fidelity::max_abs_logit_diff));
              })
-      .Interval("ttft_ratio", "TTFT ratio", &Row::ttft)
-      .Interval("total_ratio", "total ratio", &Row::total)
-      .Difference("ttft_difference", "ttft", "TTFT", &Row::slower);
+      .Interval("ttft_ratio", "TTFT ratio", &BaselinesRow::ttft)
+      .Interval("total_ratio", "total ratio", &BaselinesRow::total)
+      .Difference("ttft_difference", "ttft", "TTFT", &BaselinesRow::slower);
   for (const Scope& scope : scopes) {
-    for (const Row& row :
-         {MakeRow(
+    for (const BaselinesRow& row :
+         {MakeBaselinesRow(
               scope, "null variant",
               [](const PromptCells& p) -> const Cells& { return RecycledBy(p, NullVariant()); }),
-          MakeRow(scope, "second baseline",
-                  [](const PromptCells& p) -> const Cells& { return p.second; }),
-          MakeRow(scope, "first baseline",
-                  [](const PromptCells& p) -> const Cells& { return p.baseline; })}) {
+          MakeBaselinesRow(scope, "second baseline",
+                           [](const PromptCells& p) -> const Cells& { return p.second; }),
+          MakeBaselinesRow(scope, "first baseline",
+                           [](const PromptCells& p) -> const Cells& { return p.baseline; })}) {
       if (!row.cells.empty()) table.Add(row);
     }
   }

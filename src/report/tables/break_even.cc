@@ -5,13 +5,13 @@
 namespace kvr::report {
 namespace {
 
-struct Row : VariantRow {
+struct BreakEvenRow : VariantRow {
   std::int64_t hits = 0;
   Number saved_per_hit, hits_to_pay, per_entry;
 };
 
-Row MakeRow(const Scope& scope, const Variant& variant) {
-  Row row{{{scope}, variant}};
+BreakEvenRow MakeBreakEvenRow(const Scope& scope, const Variant& variant) {
+  BreakEvenRow row{{{scope}, variant}};
   Samples saved;
   for (const PromptCells& prompt : scope.prompts) {
     const Number best = BaselineTtft(prompt);
@@ -30,20 +30,21 @@ Row MakeRow(const Scope& scope, const Variant& variant) {
 }  // namespace
 
 Table BreakEvenTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<BreakEvenRow> table(
       "When filling has paid for itself",
       "saved: mean over hits of the prompt's median baseline TTFT less the cell's TTFT. "
       "break-even: total save time over that, and the same per entry. None where hits save "
       "nothing. The entries' prefill is not counted: it answered them.");
   table.HowReused()
-      .Right("hits", [](const Row& row) { return Count(row.hits); })
-      .Right("saved_ms_mean", "saved ms/hit", [](const Row& row) { return Ms(row.saved_per_hit); })
+      .Right("hits", [](const BreakEvenRow& row) { return Count(row.hits); })
+      .Right("saved_ms_mean", "saved ms/hit",
+             [](const BreakEvenRow& row) { return Ms(row.saved_per_hit); })
       .Right("break_even_hits", "break-even hits",
-             [](const Row& row) { return Formatted("%.2f", row.hits_to_pay); })
+             [](const BreakEvenRow& row) { return Formatted("%.2f", row.hits_to_pay); })
       .Right("break_even_hits_per_entry", "per entry",
-             [](const Row& row) { return Formatted("%.3f", row.per_entry); });
+             [](const BreakEvenRow& row) { return Formatted("%.3f", row.per_entry); });
   ForEachVariant(scopes, [&](const Scope& scope, const Variant& variant) {
-    table.Add(MakeRow(scope, variant));
+    table.Add(MakeBreakEvenRow(scope, variant));
   });
   return table.Finish();
 }

@@ -5,14 +5,14 @@
 namespace kvr::report {
 namespace {
 
-struct Row : ScopeRow {
+struct CodecsRow : ScopeRow {
   std::string codec;
   Cells cells, hits, compared;
   FillSum fill;
 };
 
-Row MakeRow(const Scope& scope, const std::string& codec) {
-  Row row{{scope}, codec, {}, {}, {}, FillOf(scope, codec)};
+CodecsRow MakeCodecsRow(const Scope& scope, const std::string& codec) {
+  CodecsRow row{{scope}, codec, {}, {}, {}, FillOf(scope, codec)};
   for (const Variant& variant : scope.variants) {
     if (variant.codec != codec) continue;
     const Cells own = AllRecycledBy(Pointers(scope.prompts), variant);
@@ -25,13 +25,13 @@ Row MakeRow(const Scope& scope, const std::string& codec) {
 
 bool AskedWarm(const Cell& cell) { return cell.asked_page_cache != "cold"; }
 
-Value StoredBytes(const Row& row) {
+Value StoredBytes(const CodecsRow& row) {
   if (row.scope.info == nullptr) return {};
   const auto stored = row.scope.info->stored_bytes_per_token.find(row.codec);
   return stored == row.scope.info->stored_bytes_per_token.end() ? Value{} : Count(stored->second);
 }
 
-Value FirstDivergence(const Row& row) {
+Value FirstDivergence(const CodecsRow& row) {
   std::optional<std::int64_t> first;
   for (const Cell* cell : row.compared) {
     const std::optional<std::int64_t>& own = cell->fidelity->first_divergence;
@@ -43,7 +43,7 @@ Value FirstDivergence(const Row& row) {
 }  // namespace
 
 Table CodecTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<CodecsRow> table(
       "Cache codecs",
       "Recycled cells of all policies and match rules by the codec of their cache. bytes/token: in "
       "a block's file, keys and values of all layers with their scales. fill: saving all entries, "
@@ -55,35 +55,39 @@ Table CodecTable(const std::vector<Scope>& scopes) {
       "greatest "
       "absolute difference of any logit; mean KL and top-1: means over cells along the baseline's "
       "tokens, KL in nats. Only fp32 claims to be exact.");
-  table.Left("codec", [](const Row& row) { return Text(row.codec); })
+  table.Left("codec", [](const CodecsRow& row) { return Text(row.codec); })
       .Right("stored_bytes_per_token", "bytes/token", StoredBytes)
       .Right("fill_ms", "fill",
-             [](const Row& row) { return row.fill.entries > 0 ? Ms(row.fill.save_ms) : Value{}; })
-      .Right(
-          "restore_median_ms", "restore",
-          [](const Row& row) { return Ms(MedianOf(Only(row.hits, AskedWarm), &Cell::restore_ms)); })
-      .Right("cells", [](const Row& row) { return Count(std::ssize(row.cells)); })
-      .Right("hits", [](const Row& row) { return Count(std::ssize(row.hits)); })
-      .Right("compared", [](const Row& row) { return Count(std::ssize(row.compared)); })
-      .Right("exact_share", "exact", [](const Row& row) { return RateOf(row.compared, IsExact); })
+             [](const CodecsRow& row) {
+               return row.fill.entries > 0 ? Ms(row.fill.save_ms) : Value{};
+             })
+      .Right("restore_median_ms", "restore",
+             [](const CodecsRow& row) {
+               return Ms(MedianOf(Only(row.hits, AskedWarm), &Cell::restore_ms));
+             })
+      .Right("cells", [](const CodecsRow& row) { return Count(std::ssize(row.cells)); })
+      .Right("hits", [](const CodecsRow& row) { return Count(std::ssize(row.hits)); })
+      .Right("compared", [](const CodecsRow& row) { return Count(std::ssize(row.compared)); })
+      .Right("exact_share", "exact",
+             [](const CodecsRow& row) { return RateOf(row.compared, IsExact); })
       .Right("diverged_share", "diverged",
-             [](const Row& row) {
+             [](const CodecsRow& row) {
                return RateOf(row.compared, [](const Cell& cell) { return !HasSameTokens(cell); });
              })
       .Right("first_divergence", "first", FirstDivergence)
       .Right("max_abs_logit_diff", "max abs diff",
-             [](const Row& row) {
+             [](const CodecsRow& row) {
                return Small(Greatest(row.compared, &Fidelity::max_abs_logit_diff));
              })
       .Right("kl_mean", "mean KL",
-             [](const Row& row) { return Small(MeanOf(row.compared, &Fidelity::kl_mean)); })
+             [](const CodecsRow& row) { return Small(MeanOf(row.compared, &Fidelity::kl_mean)); })
       .Right("kl_max", "max KL",
-             [](const Row& row) { return Small(Greatest(row.compared, &Fidelity::kl_max)); })
-      .Right("top1", "top-1", [](const Row& row) {
+             [](const CodecsRow& row) { return Small(Greatest(row.compared, &Fidelity::kl_max)); })
+      .Right("top1", "top-1", [](const CodecsRow& row) {
         return Formatted("%.4f", MeanOf(row.compared, &Fidelity::top1));
       });
   ForEachCodec(scopes, [&](const Scope& scope, const std::string& codec) {
-    table.Add(MakeRow(scope, codec));
+    table.Add(MakeCodecsRow(scope, codec));
   });
   return table.Finish();
 }

@@ -6,7 +6,7 @@ namespace kvr::report {
 namespace {
 
 // How many turns one arm starts in time, from the first on.
-struct Row : VariantRow {
+struct ConversationsRow : VariantRow {
   const std::string& window;
   double budget_ms;
   std::int64_t turns, tried;
@@ -28,9 +28,10 @@ TimesByTurn TimesOf(const Scope& scope, const std::string& window, CellsOfPrompt
   return times;
 }
 
-Row MakeRow(const Scope& scope, const Variant& variant, const std::string& window,
-            const TimesByTurn& times, double budget_ms) {
-  Row row{{{scope}, variant}, window, budget_ms, 0, std::ssize(times), 0, 0};
+ConversationsRow MakeConversationsRow(const Scope& scope, const Variant& variant,
+                                      const std::string& window, const TimesByTurn& times,
+                                      double budget_ms) {
+  ConversationsRow row{{{scope}, variant}, window, budget_ms, 0, std::ssize(times), 0, 0};
   bool going = true;
   for (const auto& [turn, samples] : times) {
     const Number p95 = Percentile(samples, 0.95);
@@ -46,31 +47,32 @@ Row MakeRow(const Scope& scope, const Variant& variant, const std::string& windo
 }  // namespace
 
 Table LengthTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<ConversationsRow> table(
       "The longest conversation within a budget",
       "Of workload conversation, by window rule. turns: how many from the first on start within "
       "the budget at the 95th percentile over conversations and repetitions; \">=\" where all that "
       "were tried do; nothing where a turn has fewer than 21 cells. in time: of all turns' cells.");
-  table.Left("window", [](const Row& row) { return Text(row.window); })
+  table.Left("window", [](const ConversationsRow& row) { return Text(row.window); })
       .Right("budget_ms", "budget ms",
-             [](const Row& row) { return Formatted("%.0f", row.budget_ms); })
+             [](const ConversationsRow& row) { return Formatted("%.0f", row.budget_ms); })
       .HowReused()
       .Right("turns",
-             [](const Row& row) {
+             [](const ConversationsRow& row) {
                if (!row.known) return Value{};
                Value value = Count(row.turns);
                if (row.turns == row.tried) value.text = ">= " + value.text;
                return value;
              })
       .Right("in_time_share", "in time",
-             [](const Row& row) { return Rate(row.in_time, row.starts); });
+             [](const ConversationsRow& row) { return Rate(row.in_time, row.starts); });
   static const Variant kBaseline{.policy = "baseline"};
   for (const Scope& scope : scopes) {
     for (const std::string& window : WindowsOf(scope)) {
       for (const double budget : TtftBudgets(*scope.run)) {
         const auto add = [&](const Variant& variant, auto cells_of) {
           const TimesByTurn times = TimesOf(scope, window, cells_of);
-          if (!times.empty()) table.Add(MakeRow(scope, variant, window, times, budget));
+          if (!times.empty())
+            table.Add(MakeConversationsRow(scope, variant, window, times, budget));
         };
         add(kBaseline, [](const PromptCells& p) -> const Cells& { return p.baseline; });
         for (const Variant& variant : scope.variants) {

@@ -15,7 +15,7 @@ struct Bucket {
 constexpr std::array<Bucket, 6> kBuckets = {
     {{"0", 0}, {"1-63", 1}, {"64-127", 64}, {"128-255", 128}, {"256-511", 256}, {"512+", 512}}};
 
-std::size_t BucketOf(const Cell& cell) {
+std::size_t DepthBucketOf(const Cell& cell) {
   std::size_t bucket = kBuckets.size() - 1;
   while (cell.reuse_depth < kBuckets[bucket].from) --bucket;
   return bucket;
@@ -32,22 +32,22 @@ Groups GroupsOf(const Scope& scope) {
     for (const auto& [variant, cells] : prompt.recycled) {
       if (variant == NullVariant()) continue;
       auto& buckets = groups[{variant.policy, scope.PlaceOf(variant.codec), variant.page_cache}];
-      for (const Cell* cell : cells) buckets[BucketOf(*cell)][&prompt].push_back(cell);
+      for (const Cell* cell : cells) buckets[DepthBucketOf(*cell)][&prompt].push_back(cell);
     }
   }
   return groups;
 }
 
-struct Row : VariantRow {
+struct DepthRow : VariantRow {
   const char* bucket;
   std::int64_t prompts, cells;
   std::optional<Estimate> speedup;
   Samples ratios;  // of each cell
 };
 
-Row MakeRow(const Scope& scope, const Variant& variant, const char* bucket,
-            const CellsOfPrompts& cells_of) {
-  Row row{{{scope}, variant}, bucket, std::ssize(cells_of), 0, {}, {}};
+DepthRow MakeDepthRow(const Scope& scope, const Variant& variant, const char* bucket,
+                      const CellsOfPrompts& cells_of) {
+  DepthRow row{{{scope}, variant}, bucket, std::ssize(cells_of), 0, {}, {}};
   std::vector<const PromptCells*> prompts;
   for (const auto& [prompt, cells] : cells_of) {
     prompts.push_back(prompt);
@@ -65,7 +65,7 @@ Row MakeRow(const Scope& scope, const Variant& variant, const char* bucket,
 }  // namespace
 
 Table DepthTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<DepthRow> table(
       "Speedup against depth",
       "Recycled cells of all match rules and numbers of candidates by tokens restored. speedup: "
       "geometric mean over prompts of the baseline's median TTFT over the median TTFT of the "
@@ -75,22 +75,22 @@ Table DepthTable(const std::vector<Scope>& scopes) {
   table.Policy()
       .Codec()
       .PageCache()
-      .Left("depth", [](const Row& row) { return Text(row.bucket); })
-      .Right("prompts", [](const Row& row) { return Count(row.prompts); })
-      .Right("cells", [](const Row& row) { return Count(row.cells); })
-      .Interval("ttft_speedup", "speedup", &Row::speedup)
-      .PHolm("ttft_speedup", &Row::speedup)
+      .Left("depth", [](const DepthRow& row) { return Text(row.bucket); })
+      .Right("prompts", [](const DepthRow& row) { return Count(row.prompts); })
+      .Right("cells", [](const DepthRow& row) { return Count(row.cells); })
+      .Interval("ttft_speedup", "speedup", &DepthRow::speedup)
+      .PHolm("ttft_speedup", &DepthRow::speedup)
       .Right("ttft_speedup_min", "least",
-             [](const Row& row) { return Times(Quantile(row.ratios, 0)); })
+             [](const DepthRow& row) { return Times(Quantile(row.ratios, 0)); })
       .Right("ttft_speedup_max", "greatest",
-             [](const Row& row) { return Times(Quantile(row.ratios, 1)); });
+             [](const DepthRow& row) { return Times(Quantile(row.ratios, 1)); });
   for (const Scope& scope : scopes) {
     for (const auto& [group, buckets] : GroupsOf(scope)) {
       const auto& [policy, codec, page_cache] = group;
       const Variant variant{
           .policy = policy, .codec = std::get<2>(codec), .page_cache = page_cache};
       for (std::size_t i = 0; i < buckets.size(); ++i) {
-        table.Add(MakeRow(scope, variant, kBuckets[i].label, buckets[i]));
+        table.Add(MakeDepthRow(scope, variant, kBuckets[i].label, buckets[i]));
       }
     }
   }

@@ -6,14 +6,14 @@ namespace kvr::report {
 namespace {
 
 // One number for each prompt of which both depths are known.
-struct Row : VariantRow {
+struct DepthFoundRow : VariantRow {
   const Cohort& cohort;
   Samples found, by_prefix, available;
   std::int64_t fell_short = 0;
 };
 
-Row MakeRow(const Scope& scope, const Cohort& cohort, const Variant& variant) {
-  Row row{{{scope}, variant}, cohort};
+DepthFoundRow MakeDepthFoundRow(const Scope& scope, const Cohort& cohort, const Variant& variant) {
+  DepthFoundRow row{{{scope}, variant}, cohort};
   for (const PromptCells* prompt : cohort.prompts) {
     const DepthPair depth = DepthsOf(*prompt, variant);
     if (!depth.found || !depth.there) continue;
@@ -26,7 +26,7 @@ Row MakeRow(const Scope& scope, const Cohort& cohort, const Variant& variant) {
 }
 
 // A mean over other prompts than its neighbours' would mislead.
-Value PrefixMean(const Row& row) {
+Value PrefixMean(const DepthFoundRow& row) {
   return row.by_prefix.size() == row.found.size() ? Formatted("%.1f", Mean(row.by_prefix))
                                                   : Value{};
 }
@@ -34,31 +34,33 @@ Value PrefixMean(const Row& row) {
 }  // namespace
 
 Table FoundTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<DepthFoundRow> table(
       "Depth found by embedding, against the depth that was there",
       "Mean depth in tokens over prompts of which both depths are known. by prefix: what the "
       "prefix policy found under the same match rule. there: the longest token prefix stored, "
       "whatever the match rule, as the cells recorded it; else what the prefix policy found. "
       "share: sum of found over sum of there. fell short: prompts for which embedding found less "
       "than was there; under whole and block the rule alone can do that.");
-  table.Left("workload", [](const Row& row) { return Text(row.cohort.label); })
+  table.Left("workload", [](const DepthFoundRow& row) { return Text(row.cohort.label); })
       .Match()
       .Candidates()
       .Codec()
       .PageCache()
-      .Right("prompts", [](const Row& row) { return Count(std::ssize(row.found)); })
+      .Right("prompts", [](const DepthFoundRow& row) { return Count(std::ssize(row.found)); })
       .Right("found_mean", "found",
-             [](const Row& row) { return Formatted("%.1f", Mean(row.found)); })
+             [](const DepthFoundRow& row) { return Formatted("%.1f", Mean(row.found)); })
       .Right("prefix_mean", "by prefix", PrefixMean)
       .Right("available_mean", "there",
-             [](const Row& row) { return Formatted("%.1f", Mean(row.available)); })
+             [](const DepthFoundRow& row) { return Formatted("%.1f", Mean(row.available)); })
       .Right("found_share", "share",
-             [](const Row& row) { return Percent(Quotient(Mean(row.found), Mean(row.available))); })
-      .Right("short", "fell short", [](const Row& row) { return Count(row.fell_short); });
+             [](const DepthFoundRow& row) {
+               return Percent(Quotient(Mean(row.found), Mean(row.available)));
+             })
+      .Right("short", "fell short", [](const DepthFoundRow& row) { return Count(row.fell_short); });
   ForEachGroup(scopes, false,
                [&](const Scope& scope, const Cohort& cohort, const Variant& variant, const Cells&) {
                  if (variant.policy != "embedding") return;
-                 const Row row = MakeRow(scope, cohort, variant);
+                 const DepthFoundRow row = MakeDepthFoundRow(scope, cohort, variant);
                  if (!row.found.empty()) table.Add(row);
                });
   return table.Finish();

@@ -4,13 +4,13 @@
 namespace kvr::report {
 namespace {
 
-struct Row : VariantRow {
+struct ExactnessRow : VariantRow {
   Cells cells = AllRecycledBy(Pointers(scope.prompts), variant);
   Cells hits = Only(cells, IsHit);
   Cells compared = Only(hits, IsCompared);
 };
 
-Value Probe(const Row& row) {
+Value Probe(const ExactnessRow& row) {
   if (!row.scope.info || !row.scope.info->probe_exact) return {};
   const bool exact = *row.scope.info->probe_exact;
   return {exact ? "exact" : "not exact", exact};
@@ -19,7 +19,7 @@ Value Probe(const Row& row) {
 }  // namespace
 
 Table ExactnessTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<ExactnessRow> table(
       "Exactness of hits by match rule",
       "exact: hits out of the hits that were compared with the baseline to their last token, and "
       "of those compared at the first token only; logit diff 0 and same tokens: of both. claimed: "
@@ -27,22 +27,26 @@ Table ExactnessTable(const std::vector<Scope>& scopes) {
       "hits or not, called exact that were not. probe: whether cutting a block anywhere left "
       "its rows unchanged at start-up, on that machine with that model.");
   table.HowReused()
-      .Right("cells", [](const Row& row) { return Count(std::ssize(row.cells)); })
-      .Right("hits", [](const Row& row) { return Count(std::ssize(row.hits)); })
+      .Right("cells", [](const ExactnessRow& row) { return Count(std::ssize(row.cells)); })
+      .Right("hits", [](const ExactnessRow& row) { return Count(std::ssize(row.hits)); })
       .Right("hits_claimed_exact", "claimed",
-             [](const Row& row) {
+             [](const ExactnessRow& row) {
                return Count(CountIf(row.hits, [](const Cell& c) { return c.exact_claimed; }));
              })
       .Right("exact_share", "exact to the end",
-             [](const Row& row) { return RateOf(Only(row.hits, IsComparedToTheEnd), IsExact); })
+             [](const ExactnessRow& row) {
+               return RateOf(Only(row.hits, IsComparedToTheEnd), IsExact);
+             })
       .Right("exact_share_at_first", "at first only",
-             [](const Row& row) { return RateOf(Only(row.hits, IsComparedAtFirst), IsExact); })
+             [](const ExactnessRow& row) {
+               return RateOf(Only(row.hits, IsComparedAtFirst), IsExact);
+             })
       .Right("zero_difference_share", "logit diff 0",
-             [](const Row& row) { return RateOf(row.compared, HasZeroDifference); })
+             [](const ExactnessRow& row) { return RateOf(row.compared, HasZeroDifference); })
       .Right("same_tokens_share", "same tokens",
-             [](const Row& row) { return RateOf(row.compared, HasSameTokens); })
+             [](const ExactnessRow& row) { return RateOf(row.compared, HasSameTokens); })
       .Right("claims_broken",
-             [](const Row& row) { return Count(CountIf(row.cells, BreaksItsClaim)); })
+             [](const ExactnessRow& row) { return Count(CountIf(row.cells, BreaksItsClaim)); })
       .Left("probe_exact", "probe", Probe);
   ForEachVariant(scopes, [&](const Scope& scope, const Variant& variant) {
     table.Add({{{scope}, variant}});

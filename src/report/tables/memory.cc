@@ -5,7 +5,7 @@
 namespace kvr::report {
 namespace {
 
-struct Row : VariantRow {
+struct MemoryRow : VariantRow {
   std::int64_t cells;
   Samples bytes;  // of those that know
 };
@@ -19,7 +19,7 @@ Number Peak(const Cell& cell) {
 }  // namespace
 
 Table MemoryTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<MemoryRow> table(
       "Peak memory by arm",
       "The most that was resident while a cell ran, in MiB, median and greatest over cells: of the "
       "whole process, so that weights, buffers, what the sweep keeps to compare with, and "
@@ -27,12 +27,12 @@ Table MemoryTable(const std::vector<Scope>& scopes) {
       "process: compare medians, and take a difference between arms for what a cell adds at the "
       "least. The page cache is not in it.");
   table.HowReused()
-      .Right("cells", [](const Row& row) { return Count(row.cells); })
-      .Right("known", [](const Row& row) { return Count(std::ssize(row.bytes)); })
+      .Right("cells", [](const MemoryRow& row) { return Count(row.cells); })
+      .Right("known", [](const MemoryRow& row) { return Count(std::ssize(row.bytes)); })
       .Right("peak_memory_bytes_median", "median",
-             [](const Row& row) { return MiB(Median(row.bytes)); })
+             [](const MemoryRow& row) { return MiB(Median(row.bytes)); })
       .Right("peak_memory_bytes_max", "greatest",
-             [](const Row& row) { return MiB(Quantile(row.bytes, 1)); });
+             [](const MemoryRow& row) { return MiB(Quantile(row.bytes, 1)); });
   for (const Scope& scope : scopes) {
     ForEachArm(scope, Pointers(scope.prompts), [&](const Variant& arm, const Cells& cells) {
       table.Add({{{scope}, arm}, std::ssize(cells), Collect(cells, Peak)});

@@ -4,15 +4,15 @@
 namespace kvr::report {
 namespace {
 
-struct Row : VariantRow {
+struct PaperRow : VariantRow {
   const PromptCells& prompt;
   const Cells& cells;
   std::optional<Totals> totals;
 };
 
-Row MakeRow(const Scope& scope, const Variant& variant, const PromptCells& prompt) {
+PaperRow MakePaperRow(const Scope& scope, const Variant& variant, const PromptCells& prompt) {
   const Cells& cells = RecycledBy(prompt, variant);
-  Row row{{{scope}, variant}, prompt, cells, TotalsOf(prompt.baseline, cells)};
+  PaperRow row{{{scope}, variant}, prompt, cells, TotalsOf(prompt.baseline, cells)};
   const Number base = BaselineTtft(prompt), own = MedianOf(cells, &Cell::ttft_ms);
   if (!row.totals && base && own) row.totals = Totals{1, *base, *own};
   return row;
@@ -20,7 +20,7 @@ Row MakeRow(const Scope& scope, const Variant& variant, const PromptCells& promp
 
 Value Seconds(Number ms) { return Formatted("%.3f", ms ? Number(*ms / 1000) : Number()); }
 
-Value SavedPercent(const Row& row) {
+Value SavedPercent(const PaperRow& row) {
   if (!row.totals) return {};
   const Number saved = Quotient(Number(row.totals->baseline_ms - row.totals->recycled_ms),
                                 Number(row.totals->baseline_ms));
@@ -30,7 +30,7 @@ Value SavedPercent(const Row& row) {
 }  // namespace
 
 Table PaperTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<PaperRow> table(
       "The paper's table: each prompt",
       "Policy embedding, match whole, the nearest entry alone; where that did not run, the nearest "
       "to it that did (policy, match and cand. say which). baseline s, recycled s: seconds until "
@@ -39,21 +39,27 @@ Table PaperTable(const std::vector<Scope>& scopes) {
       "repetitions. speed-up %: share of the baseline's time that is saved. depth: tokens reused. "
       "prompt sim.: cosine of the prompt and the entry used, or on a miss the nearest. output "
       "sim.: mean cosine of the two texts.");
-  table.Left("prompt_id", "prompt", [](const Row& row) { return Text(row.prompt.id); })
-      .Right("new_tokens",
-             [](const Row& row) { return row.totals ? Count(row.totals->new_tokens) : Value{}; })
+  table.Left("prompt_id", "prompt", [](const PaperRow& row) { return Text(row.prompt.id); })
+      .Right(
+          "new_tokens",
+          [](const PaperRow& row) { return row.totals ? Count(row.totals->new_tokens) : Value{}; })
       .Right("baseline_s",
-             [](const Row& row) { return row.totals ? Seconds(row.totals->baseline_ms) : Value{}; })
+             [](const PaperRow& row) {
+               return row.totals ? Seconds(row.totals->baseline_ms) : Value{};
+             })
       .Right("recycled_s",
-             [](const Row& row) { return row.totals ? Seconds(row.totals->recycled_ms) : Value{}; })
+             [](const PaperRow& row) {
+               return row.totals ? Seconds(row.totals->recycled_ms) : Value{};
+             })
       .Right("speedup_percent", "speed-up %", SavedPercent)
       .Right("reuse_depth", "depth",
-             [](const Row& row) { return Formatted("%.0f", MedianOf(row.cells, Depth)); })
-      .Right(
-          "prompt_similarity", "prompt sim.",
-          [](const Row& row) { return Formatted("%.3f", MedianOf(row.cells, &Cell::similarity)); })
+             [](const PaperRow& row) { return Formatted("%.0f", MedianOf(row.cells, Depth)); })
+      .Right("prompt_similarity", "prompt sim.",
+             [](const PaperRow& row) {
+               return Formatted("%.3f", MedianOf(row.cells, &Cell::similarity));
+             })
       .Right("output_similarity", "output sim.",
-             [](const Row& row) { return Semantic(row.cells, &Fidelity::cosine); })
+             [](const PaperRow& row) { return Semantic(row.cells, &Fidelity::cosine); })
       .Policy()
       .Match()
       .Candidates();
@@ -61,7 +67,7 @@ Table PaperTable(const std::vector<Scope>& scopes) {
     const Variant* const variant = PapersVariant(scope);
     if (variant == nullptr) continue;
     for (const PromptCells& prompt : scope.prompts) {
-      if (!RecycledBy(prompt, *variant).empty()) table.Add(MakeRow(scope, *variant, prompt));
+      if (!RecycledBy(prompt, *variant).empty()) table.Add(MakePaperRow(scope, *variant, prompt));
     }
   }
   return table.Finish();

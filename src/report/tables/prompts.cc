@@ -4,7 +4,7 @@
 namespace kvr::report {
 namespace {
 
-struct Row : VariantRow {
+struct PromptsRow : VariantRow {
   const PromptCells& prompt;
   const Cells& cells;
   std::optional<Totals> totals = TotalsOf(prompt.baseline, cells);
@@ -19,7 +19,7 @@ Value AllExact(const Cells& compared) {
 }  // namespace
 
 Table PromptTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<PromptsRow> table(
       "Each prompt",
       "Times in ms, medians over repetitions; TTFT of the recycled arm includes embedding, "
       "lookup and restore. base TTFT: the run's one baseline; which: its schedule, chosen before "
@@ -29,40 +29,48 @@ Table PromptTable(const std::vector<Scope>& scopes) {
       "the output text and the baseline's. exact: all logits and tokens equal the baseline's bit "
       "for bit in every repetition compared to its end; at first: in every one compared at the "
       "first token only.");
-  table.Left("prompt_id", "prompt", [](const Row& row) { return Text(row.prompt.id); })
-      .Left("workload", [](const Row& row) { return Text(row.prompt.workload); })
+  table.Left("prompt_id", "prompt", [](const PromptsRow& row) { return Text(row.prompt.id); })
+      .Left("workload", [](const PromptsRow& row) { return Text(row.prompt.workload); })
       .HowReused()
-      .Right("prompt_tokens", "tokens", [](const Row& row) { return Count(row.prompt.tokens); })
+      .Right("prompt_tokens", "tokens",
+             [](const PromptsRow& row) { return Count(row.prompt.tokens); })
       .Right("reuse_depth", "depth",
-             [](const Row& row) { return Formatted("%.0f", MedianOf(row.cells, Depth)); })
-      .Right(
-          "similarity", "sim.",
-          [](const Row& row) { return Formatted("%.3f", MedianOf(row.cells, &Cell::similarity)); })
+             [](const PromptsRow& row) { return Formatted("%.0f", MedianOf(row.cells, Depth)); })
+      .Right("similarity", "sim.",
+             [](const PromptsRow& row) {
+               return Formatted("%.3f", MedianOf(row.cells, &Cell::similarity));
+             })
       .Right("baseline_ttft_ms", "base TTFT",
-             [](const Row& row) { return Ms(BaselineTtft(row.prompt)); })
+             [](const PromptsRow& row) { return Ms(BaselineTtft(row.prompt)); })
       .Left("baseline", "which",
-            [](const Row& row) {
+            [](const PromptsRow& row) {
               return row.prompt.baseline.empty() ? Value{} : Text(row.scope.Schedule());
             })
       .Right("recycled_ttft_ms", "rec. TTFT",
-             [](const Row& row) { return Ms(MedianOf(row.cells, &Cell::ttft_ms)); })
+             [](const PromptsRow& row) { return Ms(MedianOf(row.cells, &Cell::ttft_ms)); })
       .Right("ttft_speedup", "speedup",
-             [](const Row& row) { return Times(TtftSpeedup(row.prompt, row.cells)); })
+             [](const PromptsRow& row) { return Times(TtftSpeedup(row.prompt, row.cells)); })
       .Right("new_tokens", "new",
-             [](const Row& row) { return row.totals ? Count(row.totals->new_tokens) : Value{}; })
-      .Right("baseline_total_ms", "base total",
-             [](const Row& row) { return row.totals ? Ms(row.totals->baseline_ms) : Value{}; })
-      .Right("recycled_total_ms", "rec. total",
-             [](const Row& row) { return row.totals ? Ms(row.totals->recycled_ms) : Value{}; })
-      .Right("total_speedup", "speedup",
-             [](const Row& row) { return row.totals ? Times(row.totals->speedup()) : Value{}; })
+             [](const PromptsRow& row) {
+               return row.totals ? Count(row.totals->new_tokens) : Value{};
+             })
+      .Right(
+          "baseline_total_ms", "base total",
+          [](const PromptsRow& row) { return row.totals ? Ms(row.totals->baseline_ms) : Value{}; })
+      .Right(
+          "recycled_total_ms", "rec. total",
+          [](const PromptsRow& row) { return row.totals ? Ms(row.totals->recycled_ms) : Value{}; })
+      .Right(
+          "total_speedup", "speedup",
+          [](const PromptsRow& row) { return row.totals ? Times(row.totals->speedup()) : Value{}; })
       .Right("output_cosine", "out. sim.",
-             [](const Row& row) { return Semantic(row.cells, &Fidelity::cosine); })
+             [](const PromptsRow& row) { return Semantic(row.cells, &Fidelity::cosine); })
       .Left("exact_to_the_end", "exact",
-            [](const Row& row) { return AllExact(Only(row.cells, IsComparedToTheEnd)); })
+            [](const PromptsRow& row) { return AllExact(Only(row.cells, IsComparedToTheEnd)); })
       .Left("exact_at_first_token", "at first",
-            [](const Row& row) { return AllExact(Only(row.cells, IsComparedAtFirst)); })
-      .Left("limited_by", [](const Row& row) { return Text(row.cells.front()->limited_by); });
+            [](const PromptsRow& row) { return AllExact(Only(row.cells, IsComparedAtFirst)); })
+      .Left("limited_by",
+            [](const PromptsRow& row) { return Text(row.cells.front()->limited_by); });
   for (const Scope& scope : scopes) {
     for (const PromptCells& prompt : scope.prompts) {
       for (const Variant& variant : scope.variants) {

@@ -7,7 +7,7 @@
 namespace kvr::report {
 namespace {
 
-struct Row : ScopeRow {
+struct ReplayRow : ScopeRow {
   TraceRow sum;                            // of one rule at one budget, over one bin or all
   std::optional<std::int64_t> most_saved;  // hit_tokens of the same bins where nothing is dropped
 };
@@ -34,8 +34,8 @@ void AddTo(const TraceRow& bin, TraceRow* sum) {
 }
 
 // The scope's rows, as they are or summed over their bins, in the run's order.
-std::vector<Row> RowsOf(const Scope& scope, bool summed) {
-  std::vector<Row> rows;
+std::vector<ReplayRow> RowsOf(const Scope& scope, bool summed) {
+  std::vector<ReplayRow> rows;
   for (const TraceRow& row : scope.run->trace) {
     if (!IsOf(row, scope)) continue;
     if (summed && !rows.empty() && Series(rows.back().sum) == Series(row)) {
@@ -44,8 +44,8 @@ std::vector<Row> RowsOf(const Scope& scope, bool summed) {
       rows.push_back({{scope}, row, {}});
     }
   }
-  for (Row& row : rows) {
-    for (const Row& other : rows) {
+  for (ReplayRow& row : rows) {
+    for (const ReplayRow& other : rows) {
       if (!other.sum.budget_blocks && other.sum.trace == row.sum.trace &&
           other.sum.codec == row.sum.codec && other.sum.bin == row.sum.bin) {
         row.most_saved = other.sum.hit_tokens;
@@ -62,66 +62,70 @@ Value Bytes(const std::optional<std::uint64_t>& bytes) {
 }
 
 // What a row is about, and what both tables say of it.
-TableOf<Row>& AddBudget(TableOf<Row>& table) {
-  return table.Left("codec", [](const Row& row) { return Text(row.sum.codec); })
-      .Left("rule", [](const Row& row) { return Text(row.sum.rule); })
+TableOf<ReplayRow>& AddBudget(TableOf<ReplayRow>& table) {
+  return table.Left("codec", [](const ReplayRow& row) { return Text(row.sum.codec); })
+      .Left("rule", [](const ReplayRow& row) { return Text(row.sum.rule); })
       .Right("budget_blocks", "blocks",
-             [](const Row& row) {
+             [](const ReplayRow& row) {
                return row.sum.budget_blocks
                           ? Count(static_cast<std::int64_t>(*row.sum.budget_blocks))
                           : Value{};
              })
-      .Right("budget_bytes", "budget", [](const Row& row) { return Bytes(row.sum.budget_bytes); });
+      .Right("budget_bytes", "budget",
+             [](const ReplayRow& row) { return Bytes(row.sum.budget_bytes); });
 }
 
-TableOf<Row>& AddHits(TableOf<Row>& table) {
-  return table.Right("requests", [](const Row& row) { return Count(row.sum.requests); })
-      .Right(
-          "hit_request_share", "with a hit",
-          [](const Row& row) { return Percent(Quotient(row.sum.hit_requests, row.sum.requests)); })
-      .Right("input_tokens", [](const Row& row) { return Count(row.sum.input_tokens); })
-      .Right("saved_tokens", "saved", [](const Row& row) { return Count(row.sum.hit_tokens); })
+TableOf<ReplayRow>& AddHits(TableOf<ReplayRow>& table) {
+  return table.Right("requests", [](const ReplayRow& row) { return Count(row.sum.requests); })
+      .Right("hit_request_share", "with a hit",
+             [](const ReplayRow& row) {
+               return Percent(Quotient(row.sum.hit_requests, row.sum.requests));
+             })
+      .Right("input_tokens", [](const ReplayRow& row) { return Count(row.sum.input_tokens); })
+      .Right("saved_tokens", "saved",
+             [](const ReplayRow& row) { return Count(row.sum.hit_tokens); })
       .Right("hit_rate", "hit rate",
-             [](const Row& row) {
+             [](const ReplayRow& row) {
                return Percent(Quotient(row.sum.hit_tokens, row.sum.input_tokens));
              })
       .Right("share_of_infinite", "of infinite",
-             [](const Row& row) {
+             [](const ReplayRow& row) {
                return row.most_saved ? Percent(Quotient(row.sum.hit_tokens, *row.most_saved))
                                      : Value{};
              })
       .Right("evicted_blocks", "evicted",
-             [](const Row& row) { return Count(row.sum.evicted_blocks); });
+             [](const ReplayRow& row) { return Count(row.sum.evicted_blocks); });
 }
 
 }  // namespace
 
 Table TraceTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<ReplayRow> table(
       "A trace's cache, by arithmetic",
       "Over all requests of the trace, at its own scale. saved: prompt tokens that a cache of so "
       "many blocks would have restored, at most a prompt's less one; hit rate: of all prompt "
       "tokens; with a hit: share of requests. lru drops the block used longest ago; belady, which "
       "knows the future, the one used furthest in it: no rule hits more blocks; infinite drops "
       "nothing. blocks, evicted: of the trace's hash ids.");
-  table.Left("trace", [](const Row& row) { return Text(row.sum.trace); });
+  table.Left("trace", [](const ReplayRow& row) { return Text(row.sum.trace); });
   AddHits(AddBudget(table));
   for (const Scope& scope : scopes) {
-    for (const Row& row : RowsOf(scope, /*summed=*/true)) table.Add(row);
+    for (const ReplayRow& row : RowsOf(scope, /*summed=*/true)) table.Add(row);
   }
   return table.Finish();
 }
 
 Table TraceBinsTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table("A trace's cache over time, by arithmetic",
-                     "As the table before, of the requests that came from so many seconds after "
-                     "the first one on, until the next row. held: blocks after the last of them.");
+  TableOf<ReplayRow> table(
+      "A trace's cache over time, by arithmetic",
+      "As the table before, of the requests that came from so many seconds after "
+      "the first one on, until the next row. held: blocks after the last of them.");
   AddBudget(table).Right("start_s", "from s",
-                         [](const Row& row) { return Formatted("%.0f", row.sum.start_s); });
+                         [](const ReplayRow& row) { return Formatted("%.0f", row.sum.start_s); });
   AddHits(table).Right("held_blocks", "held",
-                       [](const Row& row) { return Count(row.sum.held_blocks); });
+                       [](const ReplayRow& row) { return Count(row.sum.held_blocks); });
   for (const Scope& scope : scopes) {
-    for (const Row& row : RowsOf(scope, /*summed=*/false)) table.Add(row);
+    for (const ReplayRow& row : RowsOf(scope, /*summed=*/false)) table.Add(row);
   }
   return table.Finish();
 }

@@ -5,7 +5,7 @@ namespace kvr::report {
 namespace {
 
 // One turn of all conversations under one window rule.
-struct Row : VariantRow {
+struct TurnsRow : VariantRow {
   const std::string& window;
   std::int64_t turn, conversations;
   Samples tokens, depth;
@@ -26,7 +26,7 @@ std::vector<const PromptCells*> AtTurn(const Scope& scope, const std::string& wi
 }
 
 void AddRows(const Scope& scope, const std::string& window, const Variant& variant,
-             TableOf<Row>* table) {
+             TableOf<TurnsRow>* table) {
   double baseline_sum = 0, recycled_sum = 0;
   for (std::int64_t turn = 1;; ++turn) {
     const std::vector<const PromptCells*> prompts = AtTurn(scope, window, turn);
@@ -58,26 +58,28 @@ void AddRows(const Scope& scope, const std::string& window, const Variant& varia
 }  // namespace
 
 Table TurnTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<TurnsRow> table(
       "Conversations, turn by turn",
       "Of workload conversation, by window rule: \"slide\" drops the oldest turns one by one past "
       "the context's end, \"step\" many at once. tokens, depth: medians over conversations of the "
       "prompt and of what was reused. TTFT in ms, medians over cells. sum: of these medians up to "
       "the turn, what a conversation has waited so far.");
-  table.Left("window", [](const Row& row) { return Text(row.window); })
+  table.Left("window", [](const TurnsRow& row) { return Text(row.window); })
       .HowReused()
-      .Right("turn", [](const Row& row) { return Count(row.turn); })
-      .Right("conversations", "conv.", [](const Row& row) { return Count(row.conversations); })
+      .Right("turn", [](const TurnsRow& row) { return Count(row.turn); })
+      .Right("conversations", "conv.", [](const TurnsRow& row) { return Count(row.conversations); })
       .Right("prompt_tokens", "tokens",
-             [](const Row& row) { return Formatted("%.0f", Median(row.tokens)); })
+             [](const TurnsRow& row) { return Formatted("%.0f", Median(row.tokens)); })
       .Right("reuse_depth", "depth",
-             [](const Row& row) { return Formatted("%.0f", Median(row.depth)); })
-      .Right("baseline_ttft_ms", "baseline", [](const Row& row) { return Ms(row.baseline_ms); })
-      .Right("recycled_ttft_ms", "recycled", [](const Row& row) { return Ms(row.recycled_ms); })
+             [](const TurnsRow& row) { return Formatted("%.0f", Median(row.depth)); })
+      .Right("baseline_ttft_ms", "baseline",
+             [](const TurnsRow& row) { return Ms(row.baseline_ms); })
+      .Right("recycled_ttft_ms", "recycled",
+             [](const TurnsRow& row) { return Ms(row.recycled_ms); })
       .Right("speedup",
-             [](const Row& row) { return Times(Quotient(row.baseline_ms, row.recycled_ms)); })
-      .Right("baseline_sum_ms", "sum", [](const Row& row) { return Ms(row.baseline_sum_ms); })
-      .Right("recycled_sum_ms", "sum", [](const Row& row) { return Ms(row.recycled_sum_ms); });
+             [](const TurnsRow& row) { return Times(Quotient(row.baseline_ms, row.recycled_ms)); })
+      .Right("baseline_sum_ms", "sum", [](const TurnsRow& row) { return Ms(row.baseline_sum_ms); })
+      .Right("recycled_sum_ms", "sum", [](const TurnsRow& row) { return Ms(row.recycled_sum_ms); });
   for (const Scope& scope : scopes) {
     for (const std::string& window : WindowsOf(scope)) {
       for (const Variant& variant : scope.variants) AddRows(scope, window, variant, &table);

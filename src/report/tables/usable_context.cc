@@ -5,7 +5,7 @@
 namespace kvr::report {
 namespace {
 
-struct Row : VariantRow {
+struct UsableContextRow : VariantRow {
   double budget_ms;
   std::optional<UsableContext> usable, saved, baseline;
   std::int64_t longest;  // history tried
@@ -44,7 +44,7 @@ TimesByLength TimesOf(const Scope& scope, CellsOfPrompt cells_of, const SavingMs
   return times;
 }
 
-Value Tokens(const std::optional<Reach>& reach, const Row& row) {
+Value Tokens(const std::optional<Reach>& reach, const UsableContextRow& row) {
   if (!reach) return {};
   if (reach->bound == Reach::Bound::kShortest) return {"none", 0};
   Value value = Formatted("%.0f", reach->tokens);
@@ -55,7 +55,7 @@ Value Tokens(const std::optional<Reach>& reach, const Row& row) {
 }
 
 // What keeps the number from being larger or, under "none", known.
-Value BoundOf(const Row& row) {
+Value BoundOf(const UsableContextRow& row) {
   if (!row.usable || row.usable->reach.bound == Reach::Bound::kNone) return {};
   if (row.usable->reach.bound == Reach::Bound::kShortest) return Text("shortest tried");
   const ModelInfo* const info = row.scope.info;
@@ -65,7 +65,7 @@ Value BoundOf(const Row& row) {
   return Text(full ? "the model's context" : "longest tried");
 }
 
-Value Gain(const Row& row) {
+Value Gain(const UsableContextRow& row) {
   if (!row.usable || !row.baseline) return {};
   if (row.usable->reach.bound != Reach::Bound::kNone ||
       row.baseline->reach.bound != Reach::Bound::kNone) {
@@ -75,11 +75,12 @@ Value Gain(const Row& row) {
 }
 
 auto End(std::optional<Reach> UsableContext::*which) {
-  return
-      [which](const Row& row) { return row.usable ? Tokens((*row.usable).*which, row) : Value{}; };
+  return [which](const UsableContextRow& row) {
+    return row.usable ? Tokens((*row.usable).*which, row) : Value{};
+  };
 }
 
-void AddRows(const Scope& scope, TableOf<Row>* table) {
+void AddRows(const Scope& scope, TableOf<UsableContextRow>* table) {
   const SavingMs saving = SavingOf(scope);
   const TimesByLength baseline = TimesOf(
       scope, [](const PromptCells& p) -> const Cells& { return p.baseline; }, nullptr, "");
@@ -106,7 +107,7 @@ void AddRows(const Scope& scope, TableOf<Row>* table) {
 }  // namespace
 
 Table UsableTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<UsableContextRow> table(
       "Usable context: the longest history whose next turn starts within a budget",
       "Of workload context. tokens: of history, at which the 95th percentile of the time to the "
       "first token reaches the budget, by linear interpolation between the lengths tried, the "
@@ -118,15 +119,19 @@ Table UsableTable(const std::vector<Scope>& scopes) {
       "before. gain: tokens over the baseline's, where neither is bound.");
   table
       .Right("budget_ms", "budget ms",
-             [](const Row& row) { return Formatted("%.0f", row.budget_ms); })
+             [](const UsableContextRow& row) { return Formatted("%.0f", row.budget_ms); })
       .HowReused()
       .Right("tokens",
-             [](const Row& row) { return row.usable ? Tokens(row.usable->reach, row) : Value{}; })
+             [](const UsableContextRow& row) {
+               return row.usable ? Tokens(row.usable->reach, row) : Value{};
+             })
       .Right("tokens_low", "low", End(&UsableContext::low))
       .Right("tokens_high", "high", End(&UsableContext::high))
       .Left("bound", BoundOf)
       .Right("tokens_with_saving", "with saving",
-             [](const Row& row) { return row.saved ? Tokens(row.saved->reach, row) : Value{}; })
+             [](const UsableContextRow& row) {
+               return row.saved ? Tokens(row.saved->reach, row) : Value{};
+             })
       .Right("gain", Gain);
   for (const Scope& scope : scopes) {
     if (scope.run->config.value("workload", Json()) == "context") AddRows(scope, &table);

@@ -4,15 +4,16 @@
 namespace kvr::report {
 namespace {
 
-struct Row : VariantRow {
+struct WorkloadsRow : VariantRow {
   const Cohort& cohort;
   const Cells& cells;
   std::vector<const PromptCells*> prompts, hit;  // with cells of the variant; with hits
   std::optional<Estimate> ttft, total, ttft_of_hits;
 };
 
-Row MakeRow(const Scope& scope, const Cohort& cohort, const Variant& variant, const Cells& cells) {
-  Row row{{{scope}, variant}, cohort, cells};
+WorkloadsRow MakeWorkloadsRow(const Scope& scope, const Cohort& cohort, const Variant& variant,
+                              const Cells& cells) {
+  WorkloadsRow row{{{scope}, variant}, cohort, cells};
   for (const PromptCells* prompt : cohort.prompts) {
     const Cells& own = RecycledBy(*prompt, variant);
     if (!own.empty()) row.prompts.push_back(prompt);
@@ -24,7 +25,7 @@ Row MakeRow(const Scope& scope, const Cohort& cohort, const Variant& variant, co
   return row;
 }
 
-Value ReusedShare(const Row& row) {
+Value ReusedShare(const WorkloadsRow& row) {
   std::int64_t depth = 0, tokens = 0;
   for (const Cell* cell : row.cells) {
     depth += cell->reuse_depth;
@@ -36,7 +37,7 @@ Value ReusedShare(const Row& row) {
 }  // namespace
 
 Table SpeedTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<WorkloadsRow> table(
       "Speed by workload",
       "speedup: geometric mean over prompts, hits and misses alike, of the baseline's median TTFT "
       "over the recycled median TTFT; low and high: its 95 % t interval on log ratios; prompts "
@@ -48,29 +49,31 @@ Table SpeedTable(const std::vector<Scope>& scopes) {
       "cells. depth: mean over hits. reused: restored tokens among all prompt tokens. Policy off "
       "is the null variant: the baseline's work sent through the recycled arm; it must read 1. "
       "The control groups are those that the configuration names, but for groups that had hits.");
-  table.Left("workload", [](const Row& row) { return Text(row.cohort.label); })
+  table.Left("workload", [](const WorkloadsRow& row) { return Text(row.cohort.label); })
       .HowReused()
-      .Right("prompts", [](const Row& row) { return Count(std::ssize(row.prompts)); })
+      .Right("prompts", [](const WorkloadsRow& row) { return Count(std::ssize(row.prompts)); })
       .Right("clusters",
-             [](const Row& row) {
+             [](const WorkloadsRow& row) {
                return row.ttft ? Count(static_cast<std::int64_t>(row.ttft->clusters)) : Value{};
              })
-      .Right("cells", [](const Row& row) { return Count(std::ssize(row.cells)); })
-      .Right("hits", [](const Row& row) { return Count(CountIf(row.cells, IsHit)); })
+      .Right("cells", [](const WorkloadsRow& row) { return Count(std::ssize(row.cells)); })
+      .Right("hits", [](const WorkloadsRow& row) { return Count(CountIf(row.cells, IsHit)); })
       .Right("hit_depth_mean", "depth",
-             [](const Row& row) {
+             [](const WorkloadsRow& row) {
                return Formatted("%.1f", Mean(Collect(Only(row.cells, IsHit), Depth)));
              })
       .Right("reused_share", "reused", ReusedShare)
-      .Interval("ttft_speedup", "speedup", &Row::ttft)
-      .PHolm("ttft_speedup", &Row::ttft)
+      .Interval("ttft_speedup", "speedup", &WorkloadsRow::ttft)
+      .PHolm("ttft_speedup", &WorkloadsRow::ttft)
       .Right("ttft_speedup_of_hits", "of hits",
-             [](const Row& row) { return Ratio(row.ttft_of_hits); })
-      .Interval("total_speedup", "total", &Row::total)
-      .PHolm("total_speedup", &Row::total);
-  ForEachGroup(scopes, true,
-               [&](const Scope& scope, const Cohort& cohort, const Variant& variant,
-                   const Cells& cells) { table.Add(MakeRow(scope, cohort, variant, cells)); });
+             [](const WorkloadsRow& row) { return Ratio(row.ttft_of_hits); })
+      .Interval("total_speedup", "total", &WorkloadsRow::total)
+      .PHolm("total_speedup", &WorkloadsRow::total);
+  ForEachGroup(
+      scopes, true,
+      [&](const Scope& scope, const Cohort& cohort, const Variant& variant, const Cells& cells) {
+        table.Add(MakeWorkloadsRow(scope, cohort, variant, cells));
+      });
   return table.Finish();
 }
 
