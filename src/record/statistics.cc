@@ -128,6 +128,15 @@ std::optional<double> GeometricMean(std::span<const double> sample) {
   return std::exp(sum / static_cast<double>(sample.size()));
 }
 
+std::optional<Interval> ShareInterval(double mean, std::size_t count) {
+  if (count == 0) return std::nullopt;
+  constexpr double kZ = 1.959963984540054;  // the normal distribution's quantile 0.975
+  const double n = static_cast<double>(count), shrink = 1 + kZ * kZ / n;
+  const double centre = (mean + kZ * kZ / (2 * n)) / shrink;
+  const double half = kZ / shrink * std::sqrt(mean * (1 - mean) / n + kZ * kZ / (4 * n * n));
+  return Interval{std::max(0.0, centre - half), std::min(1.0, centre + half)};
+}
+
 double StudentCdf(double t, double df) {
   const double tail = IncompleteBeta(df / 2, 0.5, df / (df + t * t)) / 2;
   return t > 0 ? 1 - tail : tail;

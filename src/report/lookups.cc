@@ -70,6 +70,7 @@ Recall RecallOf(const LookupGroup& group) {
     if (lookup.rank) ranks.push_back(static_cast<double>(*lookup.rank));
   }
   recall.depth = Mean(shares);
+  if (recall.depth) recall.interval = record::ShareInterval(*recall.depth, shares.size());
   recall.available = Mean(available);
   recall.rank = Median(ranks);
   recall.rank_p95 = Percentile(ranks, 0.95);

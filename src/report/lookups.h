@@ -36,9 +36,10 @@ struct Recall {
   std::int64_t with_depth = 0;  // of them, those for which an entry has any depth to give
   std::int64_t found_all = 0;   // of these, those that got the available depth
   Number depth;                 // mean over these of the depth found over the available one
-  Number available;             // mean over all queries, in tokens
-  Number rank, rank_p95;        // of the entry that gives the available depth
-  Number embed_ms, lookup_ms;   // medians over queries of medians over repetitions
+  std::optional<record::Interval> interval;  // its own, 95 %
+  Number available;                          // mean over all queries, in tokens
+  Number rank, rank_p95;                     // of the entry that gives the available depth
+  Number embed_ms, lookup_ms;                // medians over queries of medians over repetitions
 };
 [[nodiscard]] Recall RecallOf(const LookupGroup& group);
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <random>
 #include <vector>
 
 namespace kvr::record {
@@ -70,6 +71,36 @@ TEST(Student, AgreesWithItsTables) {
 }
 
 // Mean 2, variance 2.5, standard error sqrt(2.5 / 5): the textbook's t interval.
+// 8, 0 and 10 of 10.
+TEST(ShareInterval, OfYesAndNoIsWilsons) {
+  const auto eight = ShareInterval(0.8, 10), none = ShareInterval(0, 10),
+             all = ShareInterval(1, 10);
+  ASSERT_TRUE(eight && none && all);
+  EXPECT_NEAR(eight->low, 0.4901625, 1e-6);
+  EXPECT_NEAR(eight->high, 0.9433178, 1e-6);
+  EXPECT_EQ(none->low, 0);
+  EXPECT_NEAR(none->high, 0.2775328, 1e-6);
+  EXPECT_NEAR(all->low, 0.7224672, 1e-6);
+  EXPECT_NEAR(all->high, 1, 1e-12);
+  EXPECT_FALSE(ShareInterval(0.5, 0));
+}
+
+// 40 values a sample, half of them 1 and the others anywhere below: their mean lies in the
+// interval.
+TEST(ShareInterval, CoversTheMeanOfSharesInBetween) {
+  std::mt19937_64 random(1);
+  std::uniform_real_distribution<double> uniform;
+  int covered = 0;
+  constexpr int kSamples = 2000, kValues = 40;
+  for (int i = 0; i < kSamples; ++i) {
+    double sum = 0;
+    for (int j = 0; j < kValues; ++j) sum += uniform(random) < 0.5 ? 1 : uniform(random);
+    const auto interval = ShareInterval(sum / kValues, kValues);
+    covered += interval->low <= 0.75 && 0.75 <= interval->high ? 1 : 0;
+  }
+  EXPECT_GE(covered, kSamples * 95 / 100);
+}
+
 TEST(StratifiedMean, OfOnePromptAClusterIsTheTextbooks) {
   std::vector<Observation> sample;
   for (int i = 0; i < 5; ++i) sample.push_back({"g", std::to_string(i), double(i)});

@@ -64,6 +64,8 @@ TEST_F(RetrievalTableTest, RecallIsTheMeanShareOfWhatWasThere) {
   EXPECT_EQ(all.at("entries"), 120);
   EXPECT_EQ(all.at("queries"), 4);
   EXPECT_NEAR(all.at("recall").get<double>(), (2.0 / 3 + 1 + 0) / 3, 1e-12);
+  EXPECT_NEAR(all.at("recall_low").get<double>(), 0.1507, 1e-4);
+  EXPECT_NEAR(all.at("recall_high").get<double>(), 0.8980, 1e-4);
   EXPECT_NEAR(all.at("found_all").get<double>(), 1.0 / 3, 1e-12);
   EXPECT_EQ(all.at("available_depth"), 70.0 / 4);
   EXPECT_EQ(all.at("rank_median"), 2);
@@ -87,6 +89,7 @@ TEST_F(RetrievalTableTest, ALengthCountsInTheBucketThatItEnds) {
   const Json longest = row("1025+");
   EXPECT_EQ(longest.at("queries"), 1);
   EXPECT_TRUE(longest.at("recall").is_null());  // nothing was there
+  EXPECT_TRUE(longest.at("recall_low").is_null());
   EXPECT_TRUE(longest.at("found_all").is_null());
   EXPECT_TRUE(Rows(report, "retrieval", {{"pieces", "129-256"}}).empty());
 }

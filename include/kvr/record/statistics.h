@@ -41,6 +41,13 @@ struct Interval {
   double high = 0;
 };
 
+// The 95 % interval of the mean of `count` independent values between 0 and 1, of which `mean` was
+// seen: Wilson's score interval ("Probable inference, the law of succession, and statistical
+// inference", JASA 22 (1927)), made for shares of yes and no. Values in between have no more
+// variance than these with the same mean, so that it is wide enough, and often wider, for them.
+// Nothing for none.
+[[nodiscard]] std::optional<Interval> ShareInterval(double mean, std::size_t count);
+
 // One prompt's ratio of medians over repetitions.
 struct Observation {
   std::string stratum;  // its group

@@ -5,13 +5,14 @@
 namespace kvr::report {
 
 std::optional<Json> RetrievalFigure(const Scope& scope) {
-  const FigureData data =
-      DataOf(RetrievalTable, scope,
-             {"policy", "match", "k", "pieces", "entries", "recall", "embed_ms", "lookup_ms"});
+  const FigureData data = DataOf(RetrievalTable, scope,
+                                 {"policy", "match", "k", "pieces", "entries", "recall",
+                                  "recall_low", "recall_high", "embed_ms", "lookup_ms"});
   return Specification(
       {"Does the nearest embedding lead to the longest prefix?",
        "Table retrieval, all queries but the controls: the share of the depth that was there which "
-       "the policy finds, and what finding it takes once the query is embedded, by the number of "
+       "the policy finds (bars: 95 %), and what finding it takes once the query is embedded, by "
+       "the number of "
        "entries. k: entries that the embedding policy compares, the nearest first."},
       data, R"({
         "transform": [
@@ -21,16 +22,23 @@ std::optional<Json> RetrievalFigure(const Scope& scope) {
         ],
         "hconcat": [
           {"width": 230, "height": 220,
-           "mark": {"type": "line", "point": true},
            "encoding": {
              "x": {"field": "entries", "type": "quantitative", "scale": {"type": "log"}},
-             "y": {"field": "recall", "type": "quantitative", "scale": {"domain": [0, 1]},
-                   "title": "share of the depth found"},
              "color": {"field": "policy", "type": "nominal",
                        "scale": {"range": ["#0f8b8d", "#d17a22"]}, "legend": null},
              "strokeDash": {"field": "way", "type": "nominal", "sort": null},
              "tooltip": [{"field": "way"}, {"field": "entries"},
-                         {"field": "recall", "format": ".3f"}]}},
+                         {"field": "recall", "format": ".3f"},
+                         {"field": "recall_low", "format": ".3f"},
+                         {"field": "recall_high", "format": ".3f"}]},
+           "layer": [
+             {"mark": {"type": "line", "point": true},
+              "encoding": {"y": {"field": "recall", "type": "quantitative",
+                                 "scale": {"domain": [0, 1]}, "title": "share of the depth found"}}},
+             {"mark": {"type": "rule", "opacity": 0.4},
+              "encoding": {"y": {"field": "recall_low", "type": "quantitative"},
+                           "y2": {"field": "recall_high"},
+                           "strokeDash": {"value": [1, 0]}}}]},
           {"width": 230, "height": 220,
            "mark": {"type": "line", "point": true},
            "encoding": {

@@ -8,48 +8,59 @@
 namespace kvr::report {
 namespace {
 
-struct Row : ScopeRow {
+struct RetrievalRow : ScopeRow {
   const LookupGroup& group;
   std::string label;
   Recall recall;
 };
 
 // The columns behind the one that tells what queries a row is about.
-TableOf<Row>& Columns(TableOf<Row>& table, const char* key, const char* head) {
+TableOf<RetrievalRow>& Columns(TableOf<RetrievalRow>& table, const char* key, const char* head) {
   return table
-      .Right("distractors", [](const Row& row) { return Count(row.group.first->distractors); })
-      .Right("entries", [](const Row& row) { return Count(row.group.first->entries); })
-      .Left("policy", [](const Row& row) { return Text(row.group.first->policy); })
-      .Left("match", [](const Row& row) { return Text(row.group.first->match); })
+      .Right("distractors",
+             [](const RetrievalRow& row) { return Count(row.group.first->distractors); })
+      .Right("entries", [](const RetrievalRow& row) { return Count(row.group.first->entries); })
+      .Left("policy", [](const RetrievalRow& row) { return Text(row.group.first->policy); })
+      .Left("match", [](const RetrievalRow& row) { return Text(row.group.first->match); })
       .Right("k",
-             [](const Row& row) {
+             [](const RetrievalRow& row) {
                const auto& k = row.group.first->candidates;
                return k ? Count(*k) : Value{};
              })
-      .Left(key, head, [](const Row& row) { return Text(row.label); })
-      .Right("queries", [](const Row& row) { return Count(row.recall.queries); })
+      .Left(key, head, [](const RetrievalRow& row) { return Text(row.label); })
+      .Right("queries", [](const RetrievalRow& row) { return Count(row.recall.queries); })
       .Right("available_depth", "there",
-             [](const Row& row) { return Formatted("%.1f", row.recall.available); })
-      .Right("recall", [](const Row& row) { return Formatted("%.3f", row.recall.depth); })
-      .Right("found_all",
-             [](const Row& row) { return Rate(row.recall.found_all, row.recall.with_depth); })
+             [](const RetrievalRow& row) { return Formatted("%.1f", row.recall.available); })
+      .Right("recall", [](const RetrievalRow& row) { return Formatted("%.3f", row.recall.depth); })
+      .Right("recall_low", "low",
+             [](const RetrievalRow& row) {
+               return row.recall.interval ? Formatted("%.3f", row.recall.interval->low) : Value{};
+             })
+      .Right("recall_high", "high",
+             [](const RetrievalRow& row) {
+               return row.recall.interval ? Formatted("%.3f", row.recall.interval->high) : Value{};
+             })
+      .Right(
+          "found_all",
+          [](const RetrievalRow& row) { return Rate(row.recall.found_all, row.recall.with_depth); })
       .Right("rank_median", "rank",
-             [](const Row& row) { return Formatted("%.0f", row.recall.rank); })
+             [](const RetrievalRow& row) { return Formatted("%.0f", row.recall.rank); })
       .Right("rank_p95", "p95",
-             [](const Row& row) { return Formatted("%.0f", row.recall.rank_p95); })
-      .Right("embed_ms", [](const Row& row) { return Ms(row.recall.embed_ms); })
-      .Right("lookup_ms", [](const Row& row) { return Ms(row.recall.lookup_ms); });
+             [](const RetrievalRow& row) { return Formatted("%.0f", row.recall.rank_p95); })
+      .Right("embed_ms", [](const RetrievalRow& row) { return Ms(row.recall.embed_ms); })
+      .Right("lookup_ms", [](const RetrievalRow& row) { return Ms(row.recall.lookup_ms); });
 }
 
 constexpr const char* kNote =
     "there: mean depth in tokens that the match rule allows with the best of all entries. recall: "
-    "mean over queries of the depth found over that, of queries for which it is not 0; found all: "
+    "mean over queries of the depth found over that, of queries for which it is not 0; low, high: "
+    "its 95 % interval (Wilson), the query being the unit; found all: "
     "how many of these got it all. policy embedding takes the best of the k nearest. rank: place "
     "of the best entry in the order of similarity, median and 95th percentile. embed, lookup: "
     "medians over queries.";
 
 void AddRow(const LookupGroup& group, const LookupGroup& part, const std::string& label,
-            TableOf<Row>* table) {
+            TableOf<RetrievalRow>* table) {
   if (part.queries.empty()) return;
   table->Add({{*group.scope}, group, label, RecallOf(part)});
 }
@@ -63,7 +74,7 @@ std::string BucketLabel(std::size_t bucket) {
          std::to_string(kEdges[bucket]);
 }
 
-std::size_t BucketOf(const Lookup& lookup) {
+std::size_t LengthBucketOf(const Lookup& lookup) {
   const auto edge = std::lower_bound(kEdges.begin(), kEdges.end(), lookup.pieces);
   return static_cast<std::size_t>(edge - kEdges.begin());
 }
@@ -71,7 +82,7 @@ std::size_t BucketOf(const Lookup& lookup) {
 }  // namespace
 
 Table RetrievalTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table(
+  TableOf<RetrievalRow> table(
       "Depth found of the depth that was there, by number of entries and length of the query",
       std::string("All queries but the controls. pieces: word pieces of the query; the encoder "
                   "reads no more than its context. ") +
@@ -82,7 +93,7 @@ Table RetrievalTable(const std::vector<Scope>& scopes) {
       const LookupGroup tested = Only(group, [](const Lookup& l) { return !l.control; });
       AddRow(group, tested, "all", &table);
       for (std::size_t bucket = 0; bucket <= kEdges.size(); ++bucket) {
-        AddRow(group, Only(tested, [&](const Lookup& l) { return BucketOf(l) == bucket; }),
+        AddRow(group, Only(tested, [&](const Lookup& l) { return LengthBucketOf(l) == bucket; }),
                BucketLabel(bucket), &table);
       }
     }
@@ -91,10 +102,11 @@ Table RetrievalTable(const std::vector<Scope>& scopes) {
 }
 
 Table RetrievalKindTable(const std::vector<Scope>& scopes) {
-  TableOf<Row> table("Depth found of the depth that was there, by what the cache has of the query",
-                     std::string("workload: as the config's document says; those that are cached "
-                                 "nothing of find tokens shared by chance. ") +
-                         kNote);
+  TableOf<RetrievalRow> table(
+      "Depth found of the depth that was there, by what the cache has of the query",
+      std::string("workload: as the config's document says; those that are cached "
+                  "nothing of find tokens shared by chance. ") +
+          kNote);
   Columns(table, "workload", "workload");
   for (const Scope& scope : scopes) {
     for (const LookupGroup& group : LookupGroupsOf(scope)) {
