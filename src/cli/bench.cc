@@ -15,6 +15,7 @@
 #include "kvr/base/progress.h"
 #include "kvr/experiment/bench_busy.h"
 #include "kvr/experiment/bench_cases.h"
+#include "kvr/experiment/bench_profile.h"
 
 namespace kvr::cli {
 
@@ -27,7 +28,7 @@ struct BenchOptions {
   int repetitions = 5;
   std::string cases;
   std::vector<int> busy;
-  bool json = false;
+  bool profile = false, json = false;
 };
 
 // A folder below the cache folder, so that what is measured is the disk that caches are on.
@@ -101,6 +102,25 @@ void Print(const experiment::BusyResult& result) {
          "share when the system gives each process' threads and each loop the same.\n";
 }
 
+void Print(const experiment::BenchProfileResult& result) {
+  std::cout << fmt::format("{}; means of {}\n", Heading(result.setting),
+                           result.setting.repetitions);
+  for (const experiment::BenchProfile& profile : result.profiles) {
+    std::cout << fmt::format("\n{}: {:.2f} ms\n", profile.what, profile.ms);
+    std::vector<std::vector<std::string>> rows = {{"operator", "calls", "ms", "share", "GFLOP/s"}};
+    const auto add = [&](const std::string& name, const std::string& calls, double ms,
+                         const std::string& rate) {
+      rows.push_back({name, calls, Fixed(ms, 2), Fixed(100 * ms / profile.ms, 1) + " %", rate});
+    };
+    for (const model::OperatorTime& part : profile.operators) {
+      add(part.name, std::to_string(part.calls), part.ms,
+          part.flop > 0 ? Fixed(part.flop / part.ms / 1e6, 0) : "-");
+    }
+    add("outside of them", "-", profile.OutsideMs(), "-");
+    std::cout << AlignColumns(rows);
+  }
+}
+
 // Cases have no table; Run() refuses them without --json.
 void Print(const experiment::BenchCasesResult&) {}
 
@@ -132,7 +152,9 @@ void Run(const BenchOptions& options) {
       Print(result);
     }
   };
-  if (!options.busy.empty()) {
+  if (options.profile) {
+    show(experiment::RunBenchProfile(generator, bench));
+  } else if (!options.busy.empty()) {
     show(experiment::RunBenchBusy(generator, options.busy, bench));
   } else if (options.cases.empty()) {
     show(experiment::RunBench(generator, bench));
@@ -159,6 +181,12 @@ void AddBench(CLI::App& app) {
                        "compute, and what share of the quiet speed is left: 1,2,4")
           ->delimiter(',')
           ->check(CLI::Range(1, 1024));
+  auto* const profile =
+      command
+          ->add_flag("--profile", options->profile,
+                     "Instead, where the time of prefill, suffix prefill and decoding goes, by\n"
+                     "operator of the network")
+          ->excludes(busy);
   command
       ->add_option("--cases", options->cases,
                    "Instead, time the cases in this JSON file (-: standard input): a list of\n"
@@ -167,13 +195,15 @@ void AddBench(CLI::App& app) {
                    "  {\"what\": \"recycled\", \"tokens\": [ids], \"cached\": N, "
                    "\"new_tokens\": 1}\n"
                    "  {\"what\": \"embed\", \"text\": \"...\"}")
-      ->excludes(busy);
+      ->excludes(busy)
+      ->excludes(profile);
   command->add_flag("--json", options->json, "Machine-readable output");
   command->footer(
       "Examples:\n"
       "  kvr bench\n"
       "  kvr bench --model models/dialogpt-medium-random.pt --json > bench.json\n"
       "  kvr bench --busy 1,2,4\n"
+      "  kvr bench --profile\n"
       "  kvr bench --cases cases.json --repetitions 3 --json");
   command->callback([options] { Run(*options); });
 }

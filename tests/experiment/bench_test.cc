@@ -10,6 +10,7 @@
 
 #include "kvr/experiment/bench_busy.h"
 #include "kvr/experiment/bench_cases.h"
+#include "kvr/experiment/bench_profile.h"
 #include "kvr/model/runtime.h"
 #include "testing.h"
 
@@ -45,6 +46,31 @@ TEST(BenchRowTest, ARatioOfOneIsTheBoundWhetherMoreIsBetterOrLess) {
     EXPECT_EQ((BenchRow{.measured = 40, .bound = 20, .unit = unit}).ratio(), 0.5) << unit;
   }
   EXPECT_EQ((BenchRow{.measured = 40, .unit = "ms"}).ratio(), std::nullopt);
+}
+
+// tiny-gpt2 has two layers, of width 64, and a context of 160.
+TEST_F(BenchTest, AProfileTellsWhereTheTimeGoes) {
+  if (generator_->language_model().kernel_path() == "torch") GTEST_SKIP() << "no kernels here";
+  options_.repetitions = 3;
+  const BenchProfileResult result = RunBenchProfile(*generator_, options_);
+  ASSERT_EQ(result.profiles.size(), 1u);  // the context has no room for the others
+  const BenchProfile& profile = result.profiles.front();
+  EXPECT_EQ(profile.what, "decode behind 16");
+  std::map<std::string, std::int64_t> calls;
+  for (const model::OperatorTime& part : profile.operators) {
+    calls[part.name] = part.calls;
+    EXPECT_GT(part.ms, 0) << part.name;
+  }
+  EXPECT_EQ(calls.at("norm"), 5);
+  EXPECT_EQ(calls.at("attend"), 2);
+  EXPECT_EQ(calls.at("packing"), 9);  // four layers in each, and the head
+  EXPECT_EQ(calls.at("linear 64 -> 192"), 2);
+  EXPECT_EQ(calls.at("linear 64 -> 256"), 2);
+  EXPECT_GE(profile.OutsideMs(), 0);
+  EXPECT_LT(profile.OutsideMs(), profile.ms);
+  const Json json = ToJson(result)["profiles"][0];
+  EXPECT_EQ(json["operators"].size(), profile.operators.size());
+  EXPECT_EQ(json["outside_ms"], profile.OutsideMs());
 }
 
 TEST_F(BenchTest, EveryPhaseHasItsRowsAndTheJsonHoldsThem) {

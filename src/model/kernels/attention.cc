@@ -1,5 +1,6 @@
 // kvr::attend: stores the new rows' keys and values, then attends.
 #include "operators.h"
+#include "profile.h"
 
 namespace kvr::model::kernels {
 
@@ -35,6 +36,7 @@ at::Tensor AttendOp(const at::Tensor& qkv, const at::Tensor& cos, const at::Tens
   at::Tensor out = at::empty({qkv.size(0), heads * at.head_dim}, qkv.options());
   at.out = out.mutable_data_ptr<float>();
 
+  Timed storing("attend: rotate, store");
   const int queries = at.count * (at.heads / at.kv_heads);
   const int tiles = (queries + kernels.query_tile - 1) / kernels.query_tile;
   const std::size_t scratch_bytes = kernels.attend_scratch_bytes(at);
@@ -44,6 +46,10 @@ at::Tensor AttendOp(const at::Tensor& qkv, const at::Tensor& cos, const at::Tens
       for (; row < last; ++row) kernels.store_row(at, row);
     });
   }
+  storing.Stop();
+  // Each query row sees its past, itself and, where all see all, the rest.
+  const double seen = at.causal ? at.past + (at.count + 1) / 2.0 : at.past + at.count;
+  const Timed attend("attend", 4.0 * at.heads * at.head_dim * at.count * seen);
   Parallel(tiles * at.kv_heads, 1, [&](int item, int last) {
     std::byte* const scratch = Scratch<1>(scratch_bytes);
     // A head's last tiles see the most keys: first.

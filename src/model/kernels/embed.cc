@@ -1,10 +1,12 @@
 // kvr::embed: rows of a packed weight.
 #include "operators.h"
+#include "profile.h"
 
 namespace kvr::model::kernels {
 
 at::Tensor EmbedOp(const at::Tensor& weight, const at::Tensor& scales, const at::Tensor& offsets,
                    const at::Tensor& ids) {
+  const Timed embed("embed");
   const Kernels& kernels = Here();
   const Linear layer = Describe(weight, scales, offsets);
   TORCH_CHECK(ids.scalar_type() == at::kLong && ids.is_contiguous(), "ids: expected int64");

@@ -1,10 +1,12 @@
 // kvr::norm: LayerNorm, or without a bias RMSNorm, row by row.
 #include "operators.h"
+#include "profile.h"
 
 namespace kvr::model::kernels {
 
 at::Tensor NormOp(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, double eps) {
+  const Timed norm("norm");
   const Kernels& kernels = Here();
   const std::int64_t rows = x.size(0), width = x.size(1);
   const float* from = Floats(x, "x");
