@@ -2,7 +2,8 @@
 """Turns a model into one TorchScript archive that kvr runs (docs/archive_format.md).
 
 examples:
-  scripts/export_model.py models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --out models/smollm2.pt
+  scripts/export_model.py models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --precision source \
+      --out models/smollm2.pt
   scripts/export_model.py models/sources/minilm --out models/minilm.pt
   scripts/export_model.py microsoft/DialoGPT-medium --out models/dialogpt-medium.pt
   scripts/export_model.py my_folder --random --seed 7 --out models/shape.pt
@@ -26,7 +27,8 @@ def options(precisions: tuple[str, ...], families: str) -> argparse.ArgumentPars
     parser.add_argument("--out", required=True, type=Path, help="the archive to write (.pt)")
     parser.add_argument(
         "--precision", default="fp32", choices=precisions,
-        help="of the weights; bf16 and int8 ship only if close enough to fp32 (default fp32)",
+        help="of the weights; source: a quantized file's own numbers, with the results of fp32 to the bit; "
+        "bf16 and int8 ship only if close enough to fp32 (default fp32)",
     )
     parser.add_argument("--random", action="store_true", help="seeded weights; of SOURCE only config and tokenizer")
     parser.add_argument("--seed", type=int, default=0, help="for --random (default 0)")

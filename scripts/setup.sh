@@ -251,7 +251,7 @@ export_model() {
 setup_models() {
   step "fetching the default models (0.2 GB)" "see the message above; then run this again"
   .venv/bin/python scripts/get_models.py smollm2 minilm
-  export_model smollm2 models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+  export_model smollm2 models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --precision source
   export_model minilm models/sources/minilm --name all-MiniLM-L6-v2
 }
 

@@ -7,7 +7,7 @@ from typing import Callable
 
 import torch
 
-from . import consumed, files, parity, seal, tokenizer
+from . import consumed, files, kept, parity, seal, tokenizer
 from .fingerprint import fingerprint, weights_sha256
 from .layers import VECTOR, load_kernels, script
 from .refused import Damaged
@@ -32,9 +32,11 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
         reference = source.load()
         words = tokenizer.load(source.path, source.family)
         say("building the archive")
-        weights = Weights(reference)
+        weights = Weights(reference.state_dict())
         module = source.family.network(reference, weights, precision, source.path)
         consumed.check_network(source.path, source.family, weights)
+        if precision == "source":
+            kept.keep(module, source, reference)
         native = load_kernels()  # before the compiler meets their names
         scripted = script(module)
         metadata = describe(source, module, scripted, reference, words, precision)
@@ -51,6 +53,9 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
             compared["kernels" if kernels else "torch"] = parity.compare(
                 torch.jit.load(str(partial)), kernels, reference, words, metadata
             )
+        if precision == "source" and "kernels" in compared:
+            full = source.family.network(reference, Weights(reference.state_dict()), "fp32", source.path)
+            compared["kernels"] |= parity.same_bits(torch.jit.load(str(partial)), full, metadata)
         metadata["parity"] = compared
         save(scripted, partial, metadata, words.model)
         with open(partial, "rb") as file:

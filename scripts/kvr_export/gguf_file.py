@@ -27,32 +27,45 @@ def get(reader, key: str, default=None):
     return default if field is None else field.contents()
 
 
-def open_tensors(path: Path, family: Family, config) -> dict:
-    """As files.open_folder: each tensor as a function that reads it, by transformers' name."""
-    found = {}
+def tensors(path: Path, family: Family, config):
+    """(name, tensor, arrange) of each: transformers' name, or GGUF's where the family knows none and
+    `arrange` is None; else what makes transformers' order of a plane whose rows are the tensor's."""
     for tensor in read(path).tensors:
         stem, _, kind = tensor.name.rpartition(".")
         number = re.match(r"blk\.(\d+)\.", stem)
         stem = re.sub(r"^blk\.\d+\.", "blk.N.", stem)
         name = family.gguf_names.get(stem)
         if name is None:
-            found[tensor.name] = lambda: torch.empty(0)  # nobody asks for it: refused by its name
+            yield tensor.name, tensor, None
             continue
         if number:
             name = name.replace(".N.", f".{number[1]}.")
         heads = family.gguf_paired.get(stem)
-        found[f"{name}.{kind}"] = partial(
-            values_of, tensor, None if heads is None else getattr(config, heads),
+        yield f"{name}.{kind}", tensor, partial(
+            arranged, heads=None if heads is None else getattr(config, heads),
             turned=kind == "weight" and stem in family.gguf_turned,
         )
-    return found
 
 
-def values_of(tensor, heads: int | None, turned: bool) -> torch.Tensor:
-    """`heads`: of rows that llama.cpp pairs by neighbours where transformers pairs halves."""
+def open_tensors(path: Path, family: Family, config) -> dict:
+    """As files.open_folder: each tensor as a function that reads it, by transformers' name."""
+    return {
+        # What the family does not know nobody asks for: it is refused by its name.
+        name: partial(values_of, tensor, arrange) if arrange else lambda: torch.empty(0)
+        for name, tensor, arrange in tensors(path, family, config)
+    }
+
+
+def values_of(tensor, arrange) -> torch.Tensor:
     import gguf
 
-    values = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy())
+    return arrange(
+        torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy())
+    )
+
+
+def arranged(values: torch.Tensor, heads: int | None, turned: bool) -> torch.Tensor:
+    """`heads`: of rows that llama.cpp pairs by neighbours where transformers pairs halves."""
     if heads is not None:
         pairs = values.view(heads, values.shape[0] // heads // 2, 2, *values.shape[1:])
         values = pairs.transpose(1, 2).reshape(values.shape)

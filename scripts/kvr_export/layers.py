@@ -26,8 +26,10 @@ from torch import Tensor, nn
 PANEL = 32
 GROUP = 32
 INT8_FOURS = 4
+WORDS = 4  # 32 numbers of 4 bits are so many words of 32
 VECTOR = 16  # the kernels take widths and head sizes that are multiples of it
-PRECISIONS = ("fp32", "bf16", "int8")
+# "source": a quantized file's own numbers, which are fp32's (kept.py).
+PRECISIONS = ("fp32", "bf16", "int8", "source")
 
 NONE, GELU_TANH, GELU, SILU_MULTIPLY = range(4)  # enum Activation there
 
@@ -69,12 +71,12 @@ def untied(embed: Tensor, head: Tensor, precision: str) -> Optional[Tensor]:
     if embed.data_ptr() == head.data_ptr():
         return None
     # A table of its own is only looked up, so it needs no panels.
-    return embed if precision == "fp32" else embed.bfloat16()
+    return embed if precision in ("fp32", "source") else embed.bfloat16()
 
 
 def packed(weight: Tensor, precision: str) -> tuple[Tensor, Tensor, Tensor]:
     """weight [outputs, inputs] as the kernels read it: panels, scales, offsets
-    (docs/archive_format.md); the last two are empty but for int8."""
+    (docs/archive_format.md); the last two are empty but for int8. "source" begins as fp32."""
     outputs, inputs = weight.shape
     panels = F.pad(weight, [0, 0, 0, -outputs % PANEL]).view(-1, PANEL, inputs)
     if precision == "int8":
@@ -106,6 +108,8 @@ class Linear(nn.Module):
     bias: Optional[Tensor]
     HALF: Final[int] = PANEL // 2
     FOURS: Final[int] = GROUP // INT8_FOURS
+    PANEL: Final[int] = PANEL
+    WORDS: Final[int] = WORDS
     GELU_TANH: Final[int] = GELU_TANH
     GELU: Final[int] = GELU
     SILU_MULTIPLY: Final[int] = SILU_MULTIPLY
@@ -147,17 +151,35 @@ class Linear(nn.Module):
             return torch.ops.kvr.embed(self.panels, self.scales, self.offsets, ids)
         return F.embedding(ids, self.weight)
 
+    def values(self) -> Tensor:
+        """The weight as floats [panel, input, PANEL], of all precisions but int8."""
+        panels = self.panels
+        if panels.dtype == torch.uint8:
+            # Nibble i of word w is input 4 i + w of the group.
+            words = panels.view([panels.size(0), -1, self.WORDS, self.PANEL, 4])
+            nibbles = torch.stack([words.bitwise_and(15), words.bitwise_right_shift(4)], dim=5)
+            panels = nibbles.permute([0, 1, 4, 5, 2, 3]).reshape(
+                [panels.size(0), self.inputs, self.PANEL]
+            )
+        panels = panels.float()
+        if self.scales.numel() > 0:
+            group = self.inputs // self.scales.size(1)
+            panels = panels * self.scales.float().repeat_interleave(group, dim=1)
+            if self.offsets.numel() > 0:
+                panels = panels + self.offsets.float().repeat_interleave(group, dim=1)
+        return panels
+
     @torch.jit.export
     def prepare(self, native: bool) -> None:
         """Called once. Without the kernels the weight is laid out as torch has it, in fp32."""
         self.native = native
         if not native:
             panels = self.panels
-            if self.scales.numel() > 0:
+            if panels.dtype == torch.int8 and panels.dim() == 4:
                 scales = self.scales.repeat_interleave(self.FOURS, dim=1).unsqueeze(3)
                 panels = (panels * scales).transpose(1, 2)
             else:
-                panels = panels.float().transpose(1, 2)
+                panels = self.values().transpose(1, 2)
             self.weight = panels.reshape(-1, self.inputs).narrow(0, 0, self.outputs).contiguous()
             self.panels = torch.empty(0)
 

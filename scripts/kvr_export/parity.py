@@ -32,7 +32,7 @@ def compare(network, kernels: bool, reference, words, metadata: dict) -> dict:
             network.prepare(kernels)
             return encoder_parity(network, reference, words, metadata)
         network.prepare(BLOCK_TOKENS, kernels)
-        if metadata["precision"] == "fp32":
+        if metadata["precision"] in ("fp32", "source"):  # which are the same numbers
             return language_model_parity(network, reference, metadata)
         if metadata["random_weights"]:
             return {"judged_tokens": 0}
@@ -86,6 +86,28 @@ def language_model_parity(lm, reference, metadata: dict) -> dict:
     return {
         "logit_tokens": length, "max_abs_logit_diff": gap, "greedy_tokens_equal": GREEDY_TOKENS,
     }
+
+
+@torch.no_grad()
+def same_bits(lm, full, metadata: dict) -> dict:
+    """Every logit of precision source against those of `full`, the same network at fp32, by the kernels:
+    of seeded tokens, each window but for its last tokens at once, these one by one. Throws Different."""
+    shape, window = metadata["shape"], min(JUDGED_WINDOW, metadata["context_tokens"])
+    random, alone = torch.Generator().manual_seed(0), 8
+    for network in (lm, full):
+        network.prepare(BLOCK_TOKENS, True)
+    for start in range(0, JUDGED_TOKENS, window):
+        ids = torch.randint(0, shape["vocab"], (window,), generator=random)
+        found = []
+        for network in (lm, full):
+            keys, values = buffer(shape, window)
+            logits = [network.all_logits(ids[:-alone], 0, keys, values)]
+            logits += [network.decode(ids[at : at + 1], at, keys, values).unsqueeze(0)
+                       for at in range(window - alone, window)]
+            found.append(torch.cat(logits))
+        if not torch.equal(*found):
+            raise Different(f"logits of tokens {start} to {start + window} are not fp32's to the bit")
+    return {"bits_equal_positions": -(-JUDGED_TOKENS // window) * window}
 
 
 def buffer(shape: dict, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,14 +2,14 @@
 
 from typing import Optional
 
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class Weights:
     """Remembers what was taken, so that a tensor which a network forgets is found (`left`)."""
 
-    def __init__(self, model: nn.Module):
-        self.state = model.state_dict()
+    def __init__(self, state: dict[str, Tensor]):
+        self.state = state
         self.left = set(self.state)
         self.prefix = ""
 

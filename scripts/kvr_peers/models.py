@@ -22,7 +22,10 @@ class Model:
 MODELS = {
     "smollm2": Model(
         "SmolLM2-135M-Instruct",
-        {"fp32": "smollm2.pt", "bf16": "smollm2-bf16.pt", "int8": "smollm2-int8.pt"},
+        {
+            "fp32": "smollm2-fp32.pt", "bf16": "smollm2-bf16.pt", "int8": "smollm2-int8.pt",
+            "source": "smollm2.pt",
+        },
         "models/sources/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2", 1018, 19,
     ),
     "dialogpt-medium": Model(

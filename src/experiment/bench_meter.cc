@@ -1,6 +1,7 @@
 #include "bench_meter.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <random>
 
 #include "kvr/base/interrupt.h"
@@ -45,7 +46,12 @@ BenchMeter::BenchMeter(engine::Generator& bench_generator, const BenchOptions& b
   }
   layer_parameters_ *= info.layers;
   head_parameters_ = static_cast<double>(network.head_shape().first * network.head_shape().second);
-  bytes_per_weight_ = info.precision == "fp32" ? 4 : info.precision == "bf16" ? 2 : 1.25;
+  bytes_per_weight_ = info.precision == "fp32"   ? 4
+                      : info.precision == "bf16" ? 2
+                      : info.precision == "int8"
+                          ? 1.25
+                          : static_cast<double>(std::filesystem::file_size(info.path)) /
+                                static_cast<double>(info.parameters);
   Say("machine limits");
   MeasureBandwidth();
   for (const int rows : kGemmRows) MeasureGemmRate(rows);

@@ -144,7 +144,7 @@ void ReadModels(SettingReader& reader, Config* config) {
   const std::vector<std::string> models = reader.Strings("models", {}, /*required=*/true);
   const std::vector<std::string> precisions = reader.Strings("precisions", {});
   for (const std::string& precision : precisions) {
-    reader.CheckOneOf("precisions", precision, {"fp32", "bf16", "int8"});
+    reader.CheckOneOf("precisions", precision, {"fp32", "bf16", "int8", "source"});
   }
   constexpr std::string_view kPlace = "{precision}";
   for (const std::string& model : models) {

@@ -23,7 +23,7 @@ template <typename Fields, typename T>
 requires std::is_same_v<std::remove_const_t<T>, ModelInfo>
 void List(const Fields& field, T& model) {
   field("name", model.name, "of the archive");
-  field("precision", model.precision, "`fp32`, `bf16` or `int8`");
+  field("precision", model.precision, "`fp32`, `bf16`, `int8` or `source`");
   field("device", model.device, "where it ran; absent in old runs: `cpu`", MayLack{});
   field("fingerprint", model.fingerprint, "the model fingerprint");
   field("encoder_fingerprint", model.encoder_fingerprint, "the encoder's; null without one");

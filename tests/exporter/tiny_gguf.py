@@ -50,8 +50,11 @@ def gpt2_tensors(model) -> dict[str, np.ndarray]:
     return tensors
 
 
-def write(path: Path, architecture: str, config, tensors: dict[str, np.ndarray], extra=None) -> Path:
-    """`extra` is called with the writer, to add keys."""
+def write(
+    path: Path, architecture: str, config, tensors: dict[str, np.ndarray], extra=None, types=None
+) -> Path:
+    """`extra` is called with the writer, to add keys; `types`, with a tensor's name, says of what type
+    a tensor is (default: fp32 all)."""
     bpe = path.parent / "bpe"
     if not bpe.exists():
         bpe.mkdir()
@@ -75,12 +78,31 @@ def write(path: Path, architecture: str, config, tensors: dict[str, np.ndarray],
     if extra:
         extra(writer)
     for name, values in tensors.items():
-        writer.add_tensor(name, np.ascontiguousarray(values, dtype=np.float32))
+        values = np.ascontiguousarray(values, dtype=np.float32)
+        kind = types(name) if types else None
+        if kind is None:
+            writer.add_tensor(name, values)
+        else:
+            writer.add_tensor(name, blocks(values, kind), raw_dtype=gguf.GGMLQuantizationType[kind])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def blocks(values: np.ndarray, kind: str) -> np.ndarray:
+    """Of the K-types, for which the library has no quantizer, noise of about the values' size."""
+    of = gguf.GGMLQuantizationType[kind]
+    if not kind.endswith("_K"):
+        return gguf.quants.quantize(values, of)
+    count, size = gguf.GGML_QUANT_SIZES[of]
+    random = np.random.default_rng(values.size)
+    raw = random.integers(0, 256, (*values.shape[:-1], values.shape[-1] // count, size), dtype=np.uint8)
+    for at in {"Q4_K": (0, 2), "Q6_K": (208,)}[kind]:
+        scale = random.uniform(0.5, 1, raw.shape[:-1]) * values.std() / 256
+        raw[..., at : at + 2] = scale.astype(np.float16)[..., None].view(np.uint8)
+    return raw.reshape(*values.shape[:-1], -1)
 
 
 def add_tokenizer(writer: gguf.GGUFWriter, bpe: Path) -> None:

@@ -21,7 +21,10 @@ using testing::BitwiseEqual;
 std::vector<const Kernels*> KernelsHere() {
   std::vector<const Kernels*> found;
 #ifdef __x86_64__
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kAvx2);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    found.push_back(&kAvx2);
+  }
   if (Best() == &kAvx512) found.push_back(&kAvx512);
 #endif
   return found;
@@ -91,33 +94,37 @@ Weight MakeWeight(WeightType type, int outputs, int inputs, std::vector<float> v
   return weight;
 }
 
-// Runs the kernels as kvr::linear does, on one thread.
-std::vector<float> RunLinear(const Kernels& kernels, const Weight& weight,
-                             const std::vector<float>& x, const float* bias, const float* residual,
-                             Activation activation) {
-  const int rows = static_cast<int>(x.size()) / weight.inputs;
-  const int width = activation == Activation::kSiluMultiply ? weight.outputs / 2 : weight.outputs;
-  std::vector<float> out(static_cast<std::size_t>(rows * width));
-  Linear layer{.x = x.data(),
-               .rows = rows,
-               .inputs = weight.inputs,
-               .outputs = weight.outputs,
-               .type = weight.type,
-               .weight = weight.panels.data(),
-               .scales = weight.scales.data(),
-               .offsets = weight.offsets.data(),
-               .bias = bias,
-               .residual = residual,
-               .out = out.data(),
-               .activation = activation,
-               .packed_x = nullptr};
+// Runs the kernels as kvr::linear does, on one thread; `layer` tells of the weight.
+std::vector<float> RunLinear(const Kernels& kernels, Linear layer, const std::vector<float>& x,
+                             const float* bias, const float* residual, Activation activation) {
+  layer.x = x.data();
+  layer.rows = static_cast<int>(x.size()) / layer.inputs;
+  const int width = activation == Activation::kSiluMultiply ? layer.outputs / 2 : layer.outputs;
+  std::vector<float> out(static_cast<std::size_t>(layer.rows * width));
+  layer.bias = bias;
+  layer.residual = residual;
+  layer.out = out.data();
+  layer.activation = activation;
   std::vector<std::byte> packed(kernels.packed_bytes(layer));
   std::vector<std::byte> scratch(kernels.panel_scratch_bytes(layer));
   layer.packed_x = packed.data();
   for (int tile = 0; tile < kernels.row_tiles(layer); ++tile) kernels.pack_rows(layer, tile);
-  const int panels = (weight.outputs + kPanel - 1) / kPanel;
+  const int panels = (layer.outputs + kPanel - 1) / kPanel;
   for (int panel = 0; panel < panels; ++panel) kernels.panel(layer, panel, scratch.data());
   return out;
+}
+
+std::vector<float> RunLinear(const Kernels& kernels, const Weight& weight,
+                             const std::vector<float>& x, const float* bias, const float* residual,
+                             Activation activation) {
+  Linear layer{};
+  layer.inputs = weight.inputs;
+  layer.outputs = weight.outputs;
+  layer.type = weight.type;
+  layer.weight = weight.panels.data();
+  layer.scales = weight.scales.data();
+  layer.offsets = weight.offsets.data();
+  return RunLinear(kernels, layer, x, bias, residual, activation);
 }
 
 double Activate(Activation activation, double x) {
@@ -209,6 +216,97 @@ TEST_P(KernelsTest, ARowsBitsDoNotDependOnTheRowsBesideIt) {
             RunLinear(*GetParam(), weight, part, nullptr, nullptr, Activation::kGeluTanh);
         ASSERT_EQ(std::memcmp(found.data(), whole.data() + first * 70, found.size() * 4), 0)
             << "rows " << first << " to " << first + rows;
+      }
+    }
+  }
+}
+
+// A quantized file's numbers in both of their layouts, and the fp32 values that they stand for,
+// which the float kernels take. Scales of halves: 11 bits, as a product by 8 more bits then is
+// exact.
+struct Source {
+  Weight values;
+  std::vector<std::byte> panels;
+  std::vector<std::uint16_t> half_scales, half_lows;
+  std::vector<float> scales, lows;
+};
+
+Source MakeSource(int bits, int group, bool with_lows, int outputs, int inputs,
+                  std::mt19937* random) {
+  const int panels = (outputs + kPanel - 1) / kPanel, groups = inputs / group;
+  Source source;
+  std::vector<float> values(static_cast<std::size_t>(outputs * inputs));
+  source.panels.resize(static_cast<std::size_t>(panels * kPanel * inputs * bits / 8));
+  // A half is 0x3c00 for 1, and its next ones are 1/1024 more each.
+  std::uniform_int_distribution<int> step(0, 1023), sign(0, 1);
+  for (int i = 0; i < panels * groups * kPanel; ++i) {
+    for (auto* plane : {&source.half_scales, &source.half_lows}) {
+      plane->push_back(static_cast<std::uint16_t>(0x3c00 + step(*random) + 0x8000 * sign(*random)));
+      const int half = plane->back();
+      (plane == &source.half_scales ? source.scales : source.lows)
+          .push_back((half & 0x8000 ? -1.F : 1.F) *
+                     (1 + static_cast<float>((half & 0x7fff) - 0x3c00) / 1024));
+    }
+  }
+  std::uniform_int_distribution<int> number(bits == 4 ? 0 : -128, bits == 4 ? 15 : 127);
+  for (int n = 0; n < outputs; ++n) {
+    for (int k = 0; k < inputs; ++k) {
+      const int panel = n / kPanel, column = n % kPanel, found = number(*random);
+      const auto at = static_cast<std::size_t>((panel * groups + k / group) * kPanel + column);
+      const float product = static_cast<float>(found) * source.scales[at];
+      values[static_cast<std::size_t>(n * inputs + k)] =
+          with_lows ? product + source.lows[at] : product;
+      if (bits == 8) {
+        source.panels[static_cast<std::size_t>((panel * inputs + k) * kPanel + column)] =
+            static_cast<std::byte>(found);
+      } else {
+        const int word = panel * inputs / 8 + k / 32 * 4 + k % 4, nibble = k % 32 / 4;
+        source.panels[static_cast<std::size_t>((word * kPanel + column) * 4 + nibble / 2)] |=
+            static_cast<std::byte>(found << (nibble % 2 * 4));
+      }
+    }
+  }
+  source.values = MakeWeight(WeightType::kFp32, outputs, inputs, std::move(values));
+  return source;
+}
+
+TEST_P(KernelsTest, AQuantizedFilesNumbersGiveTheBitsOfTheirValues) {
+  for (const auto& [bits, group] : {std::pair{4, 32}, {8, 32}, {8, 16}}) {
+    for (const bool lows : {true, false}) {
+      for (const bool halves : {true, false}) {
+        for (const auto& [outputs, inputs] : {std::pair{1, 32}, {33, 64}, {100, 96}}) {
+          const Source source = MakeSource(bits, group, lows, outputs, inputs, &random_);
+          Linear layer{};
+          layer.inputs = inputs;
+          layer.outputs = outputs;
+          layer.type = bits == 4 ? WeightType::kSource4 : WeightType::kSource8;
+          layer.weight = source.panels.data();
+          layer.source_group = group;
+          layer.source_scales = {source.scales.data(), false};
+          if (lows) layer.source_lows = {source.lows.data(), false};
+          if (halves) {
+            layer.source_scales = {source.half_scales.data(), true};
+            if (lows) layer.source_lows = {source.half_lows.data(), true};
+          }
+          for (const int rows : {1, 2, 13, 29}) {
+            SCOPED_TRACE(::testing::Message()
+                         << bits << " bits, groups of " << group << (lows ? ", lows" : "")
+                         << (halves ? ", halves" : "") << ": " << rows << " x " << inputs << " -> "
+                         << outputs);
+            const std::vector<float> x = Random(static_cast<std::size_t>(rows * inputs));
+            const std::vector<float> expected =
+                RunLinear(*GetParam(), source.values, x, nullptr, nullptr, Activation::kNone);
+            const std::vector<float> found =
+                RunLinear(*GetParam(), layer, x, nullptr, nullptr, Activation::kNone);
+            ASSERT_EQ(std::memcmp(found.data(), expected.data(), expected.size() * 4), 0);
+          }
+          for (int n = 0; n < outputs; ++n) {
+            std::vector<float> row(static_cast<std::size_t>(inputs));
+            GetParam()->unpack_row(layer, n, row.data());
+            const auto first = source.values.exact.begin() + n * inputs;
+            ASSERT_EQ(row, std::vector<float>(first, first + inputs));
+          }
+        }
       }
     }
   }

@@ -309,7 +309,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(capsys, tmp_pat
         "bench_peers.py: missing; make it with:",
         "  scripts/setup.sh",
         "  .venv/bin/python scripts/get_models.py smollm2",
-        f"{export} fp32 --out models/smollm2.pt",
+        f"{export} fp32 --out models/smollm2-fp32.pt",
         f"{export} int8 --out models/smollm2-int8.pt",
         "  scripts/setup.sh models",
     ]
@@ -334,8 +334,9 @@ def test_a_further_program_is_one_file(tmp_path, monkeypatch):
 
 def test_the_projects_programs_come_in_the_order_of_their_tables():
     assert [label for p in registry.all_programs() for label in map(p.label, p.language)] == [
-        "kvr fp32", "kvr bf16", "kvr int8", "transformers fp32", "llama.cpp F32", "llama.cpp BF16",
-        "llama.cpp Q8_0", "OpenVINO GenAI its own", "OpenVINO GenAI f32",
+        "kvr fp32", "kvr bf16", "kvr int8", "kvr source", "transformers fp32", "llama.cpp F32",
+        "llama.cpp BF16", "llama.cpp Q8_0", "llama.cpp Q4_1", "OpenVINO GenAI its own",
+        "OpenVINO GenAI f32",
     ]  # fmt: skip
     assert [label for p in registry.all_programs() for label in map(p.label, p.encoder)] == [
         "kvr fp32", "sentence-transformers", "ONNX Runtime"

@@ -21,7 +21,7 @@ struct ArchiveInfo {
   std::string kind;    // "language_model" or "encoder"
   std::string family;  // "gpt2", "llama" or "bert"
   std::string name;
-  std::string precision;     // of the weights: "fp32", "bf16" or "int8"
+  std::string precision;     // of the weights: "fp32", "bf16", "int8" or "source"
   std::string fingerprint;   // SHA-256 in hex
   std::string image_digest;  // of the whole file, as it was sealed
   int layers = 0, heads = 0, kv_heads = 0, head_dim = 0, width = 0, vocab = 0;

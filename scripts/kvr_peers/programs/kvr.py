@@ -4,14 +4,16 @@ import tempfile
 from pathlib import Path
 
 from ..models import ENCODER_ARCHIVE, KVR, ROOT, Model
-from ..registry import program
+from ..registry import Unavailable, program
 
 
-@program("kvr", 1, language=["fp32", "bf16", "int8"], encoder=["fp32"], own_process=False)
+@program("kvr", 1, language=["fp32", "bf16", "int8", "source"], encoder=["fp32"], own_process=False)
 class Kvr:
     """Runs as a process per case: it is warmed up, runs the case once unmeasured, then measured."""
 
     def __init__(self, model: Model, variant: str, scratch: Path, threads: int):
+        if variant not in model.archives:
+            raise Unavailable("has no quantized file to keep the numbers of")
         archive = str(ROOT / "models" / model.archives[variant])
         self.command = [
             str(KVR), "bench", "--cases", "-", "--json", "--repetitions", "1", "--threads",

@@ -4,16 +4,16 @@ from pathlib import Path
 
 from ..gguf_files import write_gguf
 from ..models import ROOT, Model
-from ..registry import program
+from ..registry import Unavailable, program
 from ..timing import elapsed_ms, per_token
 
 
 @program(
-    "llama.cpp", 3, language=["F32", "BF16", "Q8_0"], packages=["llama-cpp-python"],
-    compared={"BF16": "bf16", "Q8_0": "int8"},
+    "llama.cpp", 3, language=["F32", "BF16", "Q8_0", "Q4_1"], packages=["llama-cpp-python"],
+    compared={"BF16": "bf16", "Q8_0": "int8", "Q4_1": "source"},
 )
 class LlamaCpp:
-    """F32, BF16 and Q8_0 files made here from the same weights; a sequence's state saved to a file
+    """F32, BF16 and Q8_0 files made here from the same weights, and the Q4_1 file itself; a sequence's state saved to a file
     and loaded (its keys and values are f16, its default)"""
 
     def __init__(self, model: Model, variant: str, scratch: Path, threads: int):
@@ -25,7 +25,11 @@ class LlamaCpp:
         if not plain.exists():
             write_gguf(ROOT / model.source, plain)
         path = plain
-        if variant != "F32":
+        if variant == "Q4_1":
+            if not model.source.endswith(".gguf"):
+                raise Unavailable("has no quantized file")
+            path = ROOT / model.source
+        elif variant != "F32":
             path = scratch / f"{variant}.gguf"
             params = llama_cpp.llama_model_quantize_default_params()
             params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{variant}")

@@ -6,7 +6,10 @@ from ..registry import Unavailable, program
 from ..timing import elapsed_ms
 
 
-@program("OpenVINO GenAI", 4, language=["its own", "f32"], packages=["openvino-genai"])
+@program(
+    "OpenVINO GenAI", 4, language=["its own", "f32"], packages=["openvino-genai"],
+    compared={"its own": "source"},
+)
 class OpenVino:
     """the 4-bit GGUF, computed in the precision that it chooses or in f32; prefix caching in memory
     (it reads Llama files, not GPT-2's)"""

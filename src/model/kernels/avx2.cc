@@ -24,6 +24,13 @@ inline Vec Load(const std::uint16_t* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
+// fp16.
+inline Vec LoadHalves(const std::uint16_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline float FromHalf(std::uint16_t half) {
+  return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half)));
+}
 inline void Store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 inline Vec Set(float x) { return _mm256_set1_ps(x); }
 inline Vec Fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
@@ -51,7 +58,39 @@ inline Vec Scale(Vec a, Vec n) {
   return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
 }
 
+// Element j of v[i] becomes element i of v[j].
+inline void Transpose(Vec* v) {
+  Vec pairs[kLanes], fours[kLanes];
+#pragma GCC unroll 4
+  for (int i = 0; i < kLanes; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+    pairs[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+  }
+  // Now fours[4 g + c] has, in each half q, column 4 q + c of rows 4 g to 4 g + 3.
+#pragma GCC unroll 2
+  for (int i = 0; i < kLanes; i += 4) {
+    fours[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    fours[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+    fours[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    fours[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    v[c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x20);
+    v[4 + c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x31);
+  }
+}
+
 inline IntVec LoadInt(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+// Signed bytes, widened.
+inline IntVec LoadBytes(const std::int8_t* p) {
+  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+inline IntVec And(IntVec a, IntVec b) { return _mm256_and_si256(a, b); }
+template <int kBits>
+inline IntVec ShiftRight(IntVec a) {
+  return _mm256_srli_epi32(a, kBits);
+}
 inline IntVec SetInt(std::int32_t x) { return _mm256_set1_epi32(x); }
 inline Vec ToFloat(IntVec a) { return _mm256_cvtepi32_ps(a); }
 inline IntVec ToInt(Vec a) { return _mm256_cvtps_epi32(a); }

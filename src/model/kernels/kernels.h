@@ -18,7 +18,10 @@ namespace kvr::model::kernels {
 
 // A weight [outputs, inputs] lies in panels of this many outputs, the last one filled with zeros:
 // fp32 and bf16 as [panel][input][output in panel], int8 as
-// [panel][input / 4][output in panel][4 inputs] (4 is kDotInputs). The exporter writes them so.
+// [panel][input / 4][output in panel][4 inputs] (4 is kDotInputs). Of the numbers of quantized
+// files, which stand for scale * number + low, those of 8 bits as [panel][input][output in panel],
+// those of 4 as [panel][group of 32][word of 4][output in panel][32 bits], where nibble i of word w
+// is input 4 i + w of the group. The exporter writes them so.
 inline constexpr int kPanel = 32;
 // Rows of floats have a multiple of this many: whole vectors of the widest instruction set.
 inline constexpr int kWidthMultiple = 16;
@@ -31,7 +34,15 @@ inline constexpr int kDotInputs = 4;
 // int8: added to the left side's values, since the dot product takes unsigned bytes there.
 inline constexpr int kZero = 128;
 
-enum class WeightType { kFp32, kBf16, kInt8 };
+// kSource4, kSource8: a quantized file's own numbers, computed with as the fp32 values that they
+// are.
+enum class WeightType { kFp32, kBf16, kInt8, kSource4, kSource8 };
+
+// [panel][group][output in panel] of halves (fp16) or floats; without values they are all 0.
+struct SourcePlane {
+  const void* values;
+  bool halves;
+};
 
 enum class Activation {
   kNone,
@@ -49,9 +60,11 @@ struct Linear {
   const void* weight;
   const float* scales;          // int8: [panel][group][output in panel]
   const std::int32_t* offsets;  // int8, as scales: -kZero times the sum of the group's weights
-  const float* bias;            // [outputs], or null
-  const float* residual;        // as out, or null
-  float* out;                   // [rows, outputs], or half as wide
+  SourcePlane source_scales, source_lows;  // kSource*; a group is `source_group` inputs
+  int source_group;
+  const float* bias;      // [outputs], or null
+  const float* residual;  // as out, or null
+  float* out;             // [rows, outputs], or half as wide
   Activation activation;
   std::byte* packed_x;  // PackedBytes() of scratch, shared by all threads
 };

@@ -1,11 +1,38 @@
 // kvr::linear: out = activation(x W^T + bias) + residual.
 #include "operators.h"
+#include "profile.h"
 
 namespace kvr::model::kernels {
 
+namespace {
+
+// A plane of a quantized file's scales or lows: [panels, groups, kPanel], or empty.
+SourcePlane DescribePlane(const at::Tensor& plane, const Linear& layer, const at::Tensor& scales) {
+  if (plane.numel() == 0) return {nullptr, false};
+  TORCH_CHECK(plane.is_contiguous() && plane.sizes() == scales.sizes() &&
+                  (plane.scalar_type() == at::kHalf || plane.scalar_type() == at::kFloat),
+              "weight: expected scales and lows of one shape, halves or floats");
+  TORCH_CHECK(plane.size(0) * kPanel == layer.outputs && plane.size(2) == kPanel,
+              "weight: expected scales for each panel");
+  return {plane.const_data_ptr(), plane.scalar_type() == at::kHalf};
+}
+
+void DescribeSource(const at::Tensor& scales, const at::Tensor& lows, Linear* layer) {
+  TORCH_CHECK(scales.dim() == 3 && scales.size(1) > 0 && layer->inputs % scales.size(1) == 0,
+              "weight: a quantized file's numbers without a scale for each group");
+  layer->source_group = layer->inputs / static_cast<int>(scales.size(1));
+  TORCH_CHECK(layer->type == WeightType::kSource8 || layer->source_group == kGroup,
+              "weight: numbers of 4 bits with groups of ", layer->source_group);
+  layer->source_scales = DescribePlane(scales, *layer, scales);
+  layer->source_lows = DescribePlane(lows, *layer, scales);
+}
+
+}  // namespace
+
 // The weight's part of a layer.
 Linear Describe(const at::Tensor& weight, const at::Tensor& scales, const at::Tensor& offsets) {
-  TORCH_CHECK(weight.is_contiguous() && weight.dim() >= 3 && weight.size(2) == kPanel,
+  TORCH_CHECK(weight.is_contiguous() && (weight.dim() == 3 || weight.dim() == 4) &&
+                  weight.size(2) == kPanel,
               "weight: expected panels of ", kPanel, " outputs");
   Linear layer{};
   layer.weight = weight.const_data_ptr();
@@ -15,6 +42,15 @@ Linear Describe(const at::Tensor& weight, const at::Tensor& scales, const at::Te
     layer.type = WeightType::kFp32;
   } else if (weight.scalar_type() == at::kBFloat16) {
     layer.type = WeightType::kBf16;
+  } else if (weight.scalar_type() == at::kByte) {
+    TORCH_CHECK(weight.dim() == 4 && weight.size(3) == 4, "weight: expected words of 32 bits");
+    layer.type = WeightType::kSource4;
+    layer.inputs *= 8;
+    TORCH_CHECK(layer.inputs % kGroup == 0, "weight: found ", layer.inputs, " inputs of 4 bits");
+    DescribeSource(scales, offsets, &layer);
+  } else if (weight.scalar_type() == at::kChar && weight.dim() == 3) {
+    layer.type = WeightType::kSource8;
+    DescribeSource(scales, offsets, &layer);
   } else {
     TORCH_CHECK(
         weight.scalar_type() == at::kChar && weight.dim() == 4 && weight.size(3) == kDotInputs,
@@ -56,6 +92,7 @@ at::Tensor LinearOp(const at::Tensor& x, const at::Tensor& weight, const at::Ten
   layer.out = out.mutable_data_ptr<float>();
   if (layer.rows == 0) return out;
 
+  Timed packing("packing");
   const int panels = static_cast<int>(weight.size(0));
   const int tiles = kernels.row_tiles(layer);
   layer.packed_x = Scratch<0>(kernels.packed_bytes(layer));
@@ -66,6 +103,9 @@ at::Tensor LinearOp(const at::Tensor& x, const at::Tensor& weight, const at::Ten
       for (; tile < last; ++tile) kernels.pack_rows(layer, tile);
     });
   }
+  packing.Stop();
+  const Timed product("linear", 2.0 * layer.rows * layer.inputs * layer.outputs, layer.inputs,
+                      layer.outputs);
   Parallel(panels, 1, [&](int panel, int last) {
     std::byte* const scratch = Scratch<1>(scratch_bytes);
     for (; panel < last; ++panel) kernels.panel(layer, panel, scratch);

@@ -15,7 +15,10 @@ const Kernels* Best() {
       __builtin_cpu_supports("avx512vnni")) {
     return &kAvx512;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &kAvx2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    return &kAvx2;
+  }
 #endif
   return nullptr;
 }

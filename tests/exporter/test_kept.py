@@ -1,0 +1,96 @@
+"""--precision source: a quantized file's own numbers, with the bits of the fp32 archive."""
+
+import tiny_gguf
+import torch
+import transformers
+import pytest
+
+NATIVE = torch.ops.kvr
+
+
+def tiny(lab, kind, **settings):
+    torch.manual_seed(2)
+    config = transformers.LlamaConfig(**{
+        "vocab_size": 300, "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
+        "bos_token_id": 0, "eos_token_id": 0, "tie_word_embeddings": True, "initializer_range": 0.1,
+    } | settings)
+    tensors = tiny_gguf.llama_tensors(transformers.LlamaForCausalLM(config))
+    types = kind if callable(kind) else lambda name: None if "norm" in name else kind
+    return tiny_gguf.write(lab.folder / "m.gguf", "llama", config, tensors, types=types)
+
+
+def logits(network, metadata, native: bool) -> list[torch.Tensor]:
+    """Of 40 tokens at once, and of 5 more one by one."""
+    from kvr_export.layers import load_kernels
+
+    if native and not load_kernels():
+        pytest.skip("this CPU runs torch's kernels only")
+    network.prepare(128, native)
+    shape = metadata["shape"]
+    keys, values = (
+        torch.zeros(shape["layers"], shape["kv_heads"], 128, shape["head_dim"]) for _ in range(2)
+    )
+    with torch.no_grad():
+        found = [network.all_logits(torch.arange(40) * 7 % 300, 0, keys, values)]
+        found += [network.decode(torch.tensor([i]), 40 + i, keys, values) for i in range(5)]
+    return found
+
+
+def types_of(network) -> set[tuple]:
+    """Of the layers' panels and scales."""
+    return {
+        (b.dtype, dict(network.named_buffers())[n.replace("panels", "scales")].dtype)
+        for n, b in network.named_buffers() if n.endswith("panels")
+    }
+
+
+@pytest.mark.parametrize("kind, types", [
+    ("Q4_0", {(torch.uint8, torch.half)}), ("Q4_1", {(torch.uint8, torch.half)}),
+    ("Q8_0", {(torch.int8, torch.half)}), ("Q4_K", {(torch.uint8, torch.float)}),
+    ("Q6_K", {(torch.int8, torch.float)}),
+])
+@pytest.mark.parametrize("native", [True, False])
+def test_the_bits_are_fp32s(lab, kind, types, native):
+    path = tiny(lab, kind)
+    expected = logits(*lab.exported(path), native)
+    full = lab.out.stat().st_size
+    network, metadata = lab.exported(path, "--precision", "source")
+    assert metadata["precision"] == "source"
+    if "kernels" in metadata["parity"]:
+        assert metadata["parity"]["kernels"]["bits_equal_positions"] >= 8192
+    assert types_of(network) == types
+    assert lab.out.stat().st_size < 0.55 * full
+    for ours, theirs in zip(logits(network, metadata, native), expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_layers_of_several_types_are_joined_in_the_wider_one(lab):
+    """As in the mixtures that llama.cpp makes: values and the way down in Q6_K, the rest in Q4_K."""
+    def mixture(name):
+        if "norm" in name:
+            return None
+        if name == "blk.1.ffn_gate.weight":
+            return "Q8_0"
+        return "Q6_K" if "attn_v" in name or "ffn_down" in name else "Q4_K"
+
+    path = tiny(lab, mixture, tie_word_embeddings=True)
+    expected = logits(*lab.exported(path), True)
+    network, metadata = lab.exported(path, "--precision", "source")
+    for ours, theirs in zip(logits(network, metadata, True), expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_layer_that_is_not_quantized_as_a_whole_stays_fp32(lab):
+    path = tiny(lab, lambda name: "Q4_1" if "ffn_" in name or "attn_q" in name else None)
+    network, _ = lab.exported(path, "--precision", "source")
+    assert types_of(network) == {(torch.uint8, torch.half), (torch.float, torch.float)}
+
+
+@pytest.mark.parametrize("source", ["folder", "file", "seed"])
+def test_what_is_not_quantized_is_refused(lab, source):
+    path = lab.llama() if source == "folder" else tiny(lab, lambda name: None)
+    options = ["--random"] if source == "seed" else []
+    status, said = lab.run(path, "--precision", "source", *options)
+    assert status == 2
+    assert "Q4_1" in said
