@@ -236,7 +236,7 @@ quietly() {
 export_model() {
   local name=$1 source=$2 archive=models/$1.pt stamp=models/$1.pt.stamp wanted
   wanted=$(cat requirements.txt scripts/export_model.py scripts/kvr_export/{,*/}*.py \
-    src/model/kernels/* "models/sources/$name/SHA256SUMS" | sha256sum)
+    src/model/kernels/* "models/sources/$name/SHA256SUMS" - <<<"${*:2}" | sha256sum)
   if [[ -f $archive && -f $stamp && $(<"$stamp") == "$wanted" ]]; then
     say "$archive: up to date"
     return

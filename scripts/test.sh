@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up as quickstart.sh does, then runs every check; ctest comes last, so that its summary ends
-# the output. A check that fails doesn't stop the others, but the exit status tells.
+# Sets up as quickstart.sh does, then runs every check; ctest comes last, and behind its summary
+# only what the checks before it found. One that fails doesn't stop the others; the exit status tells.
 #
 #   scripts/test.sh                      all: about 30 minutes on two cores, from nothing
 #   KVR_TEST_QUICK=1 scripts/test.sh     without sanitizers, coverage and clang-tidy
@@ -33,7 +33,7 @@ check() {
   if ! "${@:3}" 2>&1 | tee "$log" >&2; then
     say "FAILED: $name. What to do: $remedy"
     failed+=("FAILED: $name. What to do: $remedy. Its last lines:
-$(tail -n 15 "$log")")
+$(tail -n 30 "$log")")
   fi
   rm -f -- "$log"
 }
@@ -60,12 +60,18 @@ check_against_the_kept_run() {
 # is for these processes alone, and googletest refuses to list tests with half of it.
 unit_tests() (
   folder=build/$1 shards=4
+  rm -f "$folder"/tests/*.failed
   ctest --test-dir "$folder" --output-on-failure --no-tests=error -R '^make_tiny_models$' || return 1
   export OMP_WAIT_POLICY=passive GTEST_FILTER='-*Simulation.*' GTEST_TOTAL_SHARDS=$shards GTEST_BRIEF=1
   for program in "$folder"/tests/kvr_*_tests; do
     for ((shard = 0; shard < shards; ++shard)); do echo "$program" "$shard"; done
   done | xargs -P "$(jobs_at_once)" -L 1 bash -c \
-    'GTEST_SHARD_INDEX=$1 "$0" >"$0-$1.log" 2>&1; status=$?; cat "$0-$1.log"; exit "$status"'
+    'GTEST_SHARD_INDEX=$1 "$0" >"$0-$1.log" 2>&1; status=$?; cat "$0-$1.log"
+     if ((status)); then mv "$0-$1.log" "$0-$1.failed"; fi; exit "$status"' || {
+    # Again, so that they end what is said.
+    tail -n 12 "$folder"/tests/*.failed
+    return 1
+  }
 )
 
 check_sanitizers() (
@@ -86,8 +92,9 @@ check_tidy() {
   # As few files of many for one reading of their headers.
   quietly cmake --preset release -B build/tidy -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON \
     -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=12 &&
-    run-clang-tidy -quiet -p build/tidy -j "$(jobs_at_once)" -header-filter="$KVR_ROOT/(src|include)/.*" \
-      -extra-arg=-Wno-unknown-warning-option "$KVR_ROOT/(build/tidy/)?src/.*"
+    run-clang-tidy -quiet -p build/tidy -j "$(jobs_at_once)" -checks=-bugprone-suspicious-include \
+      -header-filter="$KVR_ROOT/src/.*[.]cc\$" -extra-arg=-Wno-unknown-warning-option \
+      "$KVR_ROOT/(build/tidy/)?src/.*"
 }
 
 setup_packages "${BUILD_PACKAGES[@]}" "${DEV_PACKAGES[@]}"

@@ -171,7 +171,9 @@ void AddBench(CLI::App& app) {
       app.add_subcommand("bench", "Each phase against what this machine can do at best");
   const auto options = std::make_shared<BenchOptions>();
   options->model.AddTo(command, true);
-  command->add_option("-r,--repetitions", options->repetitions, "Medians of this many")
+  command
+      ->add_option("-r,--repetitions", options->repetitions,
+                   "Medians of this many (a profile: means)")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
   auto* const busy =

@@ -8,6 +8,7 @@
 
 #include "bench_meter.h"
 #include "kvr/base/clock.h"
+#include "kvr/base/error.h"
 #include "kvr/base/interrupt.h"
 
 namespace kvr::experiment {
@@ -66,6 +67,9 @@ double BenchProfile::OutsideMs() const {
 }
 
 BenchProfileResult RunBenchProfile(engine::Generator& generator, const BenchOptions& options) {
+  if (generator.language_model().kernel_path() == "torch") {
+    throw InvalidInput("a profile is of the program's own kernels; here torch's compute");
+  }
   generator.WarmUp();
   BenchProfileResult result{DescribeSetting(generator, options), {}};
   for (const Work& work :

@@ -143,18 +143,24 @@ constexpr std::array kAllRules = {
     TraceRule{"infinite", false, ServeInfinite},
 };
 
-struct Unit {
+struct BudgetUnit {
   const char* name;
   TraceBudget::Unit unit;
   double factor;
 };
 constexpr std::array kUnits = {
-    Unit{"B", TraceBudget::Unit::kBytes, 1},        Unit{"kB", TraceBudget::Unit::kBytes, 1e3},
-    Unit{"MB", TraceBudget::Unit::kBytes, 1e6},     Unit{"GB", TraceBudget::Unit::kBytes, 1e9},
-    Unit{"TB", TraceBudget::Unit::kBytes, 1e12},    Unit{"KiB", TraceBudget::Unit::kBytes, 0x1p10},
-    Unit{"MiB", TraceBudget::Unit::kBytes, 0x1p20}, Unit{"GiB", TraceBudget::Unit::kBytes, 0x1p30},
-    Unit{"TiB", TraceBudget::Unit::kBytes, 0x1p40}, Unit{"tokens", TraceBudget::Unit::kTokens, 1},
-    Unit{"blocks", TraceBudget::Unit::kBlocks, 1},  Unit{"%", TraceBudget::Unit::kPercent, 1},
+    BudgetUnit{"B", TraceBudget::Unit::kBytes, 1},
+    BudgetUnit{"kB", TraceBudget::Unit::kBytes, 1e3},
+    BudgetUnit{"MB", TraceBudget::Unit::kBytes, 1e6},
+    BudgetUnit{"GB", TraceBudget::Unit::kBytes, 1e9},
+    BudgetUnit{"TB", TraceBudget::Unit::kBytes, 1e12},
+    BudgetUnit{"KiB", TraceBudget::Unit::kBytes, 0x1p10},
+    BudgetUnit{"MiB", TraceBudget::Unit::kBytes, 0x1p20},
+    BudgetUnit{"GiB", TraceBudget::Unit::kBytes, 0x1p30},
+    BudgetUnit{"TiB", TraceBudget::Unit::kBytes, 0x1p40},
+    BudgetUnit{"tokens", TraceBudget::Unit::kTokens, 1},
+    BudgetUnit{"blocks", TraceBudget::Unit::kBlocks, 1},
+    BudgetUnit{"%", TraceBudget::Unit::kPercent, 1},
 };
 
 // `served` in bins; of the rows all but what they count is filled in already.
@@ -211,10 +217,11 @@ TraceBudget ParseBudget(const std::string& text, const std::string& where) {
   const auto [after, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
   const std::string_view rest(after, static_cast<std::size_t>(end - after));
   const std::string_view name = rest.substr(std::min(rest.find_first_not_of(' '), rest.size()));
-  const auto unit = std::ranges::find_if(kUnits, [&](const Unit& u) { return name == u.name; });
+  const auto unit =
+      std::ranges::find_if(kUnits, [&](const BudgetUnit& u) { return name == u.name; });
   std::vector<std::string> names;
   names.reserve(std::size(kUnits));
-  for (const Unit& known : kUnits) names.emplace_back(known.name);
+  for (const BudgetUnit& known : kUnits) names.emplace_back(known.name);
   if (error != std::errc() || unit == kUnits.end()) {
     throw InvalidInput(fmt::format("{}: found \"{}\", expected a number and one of {}", where,
                                    Shortened(text, 60), fmt::join(names, ", ")));

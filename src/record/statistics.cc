@@ -134,7 +134,9 @@ std::optional<Interval> ShareInterval(double mean, std::size_t count) {
   const double n = static_cast<double>(count), shrink = 1 + kZ * kZ / n;
   const double centre = (mean + kZ * kZ / (2 * n)) / shrink;
   const double half = kZ / shrink * std::sqrt(mean * (1 - mean) / n + kZ * kZ / (4 * n * n));
-  return Interval{std::max(0.0, centre - half), std::min(1.0, centre + half)};
+  // Rounding must not part the interval from its mean.
+  return Interval{std::min(mean, std::max(0.0, centre - half)),
+                  std::max(mean, std::min(1.0, centre + half))};
 }
 
 double StudentCdf(double t, double df) {

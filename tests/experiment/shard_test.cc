@@ -33,7 +33,7 @@ Shard Parse(const std::string& text, const Variables& variables = {}) {
   });
 }
 
-std::string Refusal(const std::string& text, const Variables& variables = {}) {
+std::string ShardRefusal(const std::string& text, const Variables& variables = {}) {
   std::string message;
   KVR_EXPECT_ERROR((void)Parse(text, variables), kInvalidInput, message);
   EXPECT_NE(message.find("--shard " + text), std::string::npos) << message;
@@ -153,10 +153,10 @@ TEST(ShardTest, OddOnesAreRefused) {
                            "auto/0",
                            "auto/x",
                            "auto0/2"}) {
-    (void)Refusal(text, Slurm("0", "4", "0", "3"));
+    (void)ShardRefusal(text, Slurm("0", "4", "0", "3"));
   }
-  EXPECT_NE(Refusal("4/4").find("counted from 0 to 3, found 4"), std::string::npos);
-  EXPECT_NE(Refusal("5/4").find("counted from 0 to 3, found 5"), std::string::npos);
+  EXPECT_NE(ShardRefusal("4/4").find("counted from 0 to 3, found 4"), std::string::npos);
+  EXPECT_NE(ShardRefusal("5/4").find("counted from 0 to 3, found 5"), std::string::npos);
 }
 
 TEST(ShardTest, AutoIsSlurmsArray) {
@@ -166,32 +166,33 @@ TEST(ShardTest, AutoIsSlurmsArray) {
   // A part that is sent once more, an array from 1, and one with a step say nothing of the whole.
   for (const Variables& part : {Slurm("3", "1", "3", "3"), Slurm("1", "4", "1", "4"),
                                 Slurm("4", "3", "0", "4"), Slurm("0", "1", "", "0")}) {
-    EXPECT_NE(Refusal("auto", part).find("SLURM_ARRAY_TASK_MIN") == std::string::npos &&
-                  Refusal("auto", part).find("auto/N") == std::string::npos,
+    EXPECT_NE(ShardRefusal("auto", part).find("SLURM_ARRAY_TASK_MIN") == std::string::npos &&
+                  ShardRefusal("auto", part).find("auto/N") == std::string::npos,
               true);
   }
   EXPECT_EQ(Parse("auto/8", Slurm("3", "1", "3", "3")).index, 3);
-  EXPECT_NE(Refusal("auto/4", Slurm("4", "4", "1", "4")).find("found 4"), std::string::npos);
+  EXPECT_NE(ShardRefusal("auto/4", Slurm("4", "4", "1", "4")).find("found 4"), std::string::npos);
 }
 
 TEST(ShardTest, AutoIsAKubernetesJobOfSoMany) {
   const Variables job = {{"JOB_COMPLETION_INDEX", "5"}};
   EXPECT_EQ(Parse("auto/8", job).index, 5);
-  EXPECT_NE(Refusal("auto", job).find("auto/N"), std::string::npos);
-  (void)Refusal("auto/5", job);
-  (void)Refusal("auto/8", {{"JOB_COMPLETION_INDEX", "five"}});
+  EXPECT_NE(ShardRefusal("auto", job).find("auto/N"), std::string::npos);
+  (void)ShardRefusal("auto/5", job);
+  (void)ShardRefusal("auto/8", {{"JOB_COMPLETION_INDEX", "five"}});
 }
 
 TEST(ShardTest, AutoIsNeverGuessed) {
-  EXPECT_NE(Refusal("auto").find("found neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX"),
+  EXPECT_NE(ShardRefusal("auto").find("found neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX"),
             std::string::npos);
-  (void)Refusal("auto/4");
+  (void)ShardRefusal("auto/4");
   Variables both = Slurm("0", "4", "0", "3");
   both["JOB_COMPLETION_INDEX"] = "1";
-  EXPECT_NE(Refusal("auto", both).find("both"), std::string::npos);
+  EXPECT_NE(ShardRefusal("auto", both).find("both"), std::string::npos);
   Variables torn = Slurm("0", "4", "0", "3");
   torn.erase("SLURM_ARRAY_TASK_COUNT");
-  EXPECT_NE(Refusal("auto", torn).find("SLURM_ARRAY_TASK_COUNT is not set"), std::string::npos);
+  EXPECT_NE(ShardRefusal("auto", torn).find("SLURM_ARRAY_TASK_COUNT is not set"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -70,7 +70,6 @@ TEST(Student, AgreesWithItsTables) {
   EXPECT_DOUBLE_EQ(StudentCdf(0, 7.5), 0.5);
 }
 
-// Mean 2, variance 2.5, standard error sqrt(2.5 / 5): the textbook's t interval.
 // 8, 0 and 10 of 10.
 TEST(ShareInterval, OfYesAndNoIsWilsons) {
   const auto eight = ShareInterval(0.8, 10), none = ShareInterval(0, 10),
@@ -81,8 +80,12 @@ TEST(ShareInterval, OfYesAndNoIsWilsons) {
   EXPECT_EQ(none->low, 0);
   EXPECT_NEAR(none->high, 0.2775328, 1e-6);
   EXPECT_NEAR(all->low, 0.7224672, 1e-6);
-  EXPECT_NEAR(all->high, 1, 1e-12);
+  EXPECT_EQ(all->high, 1);
   EXPECT_FALSE(ShareInterval(0.5, 0));
+  for (const std::size_t count : {1, 27, 33, 53, 160}) {  // whatever is rounded on the way
+    EXPECT_EQ(ShareInterval(1, count)->high, 1) << count;
+    EXPECT_EQ(ShareInterval(0, count)->low, 0) << count;
+  }
 }
 
 // 40 values a sample, half of them 1 and the others anywhere below: their mean lies in the
@@ -101,6 +104,7 @@ TEST(ShareInterval, CoversTheMeanOfSharesInBetween) {
   EXPECT_GE(covered, kSamples * 95 / 100);
 }
 
+// Mean 2, variance 2.5, standard error sqrt(2.5 / 5): the textbook's t interval.
 TEST(StratifiedMean, OfOnePromptAClusterIsTheTextbooks) {
   std::vector<Observation> sample;
   for (int i = 0; i < 5; ++i) sample.push_back({"g", std::to_string(i), double(i)});

@@ -22,14 +22,14 @@ class LlamaCpp:
 
         self.api, self.numpy = llama_cpp, numpy
         plain = scratch / "F32.gguf"
-        if not plain.exists():
-            write_gguf(ROOT / model.source, plain)
-        path = plain
         if variant == "Q4_1":
             if not model.source.endswith(".gguf"):
                 raise Unavailable("has no quantized file")
-            path = ROOT / model.source
-        elif variant != "F32":
+            plain = ROOT / model.source
+        elif not plain.exists():
+            write_gguf(ROOT / model.source, plain)
+        path = plain
+        if variant not in ("F32", "Q4_1"):
             path = scratch / f"{variant}.gguf"
             params = llama_cpp.llama_model_quantize_default_params()
             params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{variant}")

@@ -21,7 +21,7 @@ at::Tensor AttendOp(const at::Tensor& qkv, const at::Tensor& cos, const at::Tens
   at.past = static_cast<int>(past);
   at.count = static_cast<int>(qkv.size(0));
   at.causal = causal;
-  TORCH_CHECK(heads % at.kv_heads == 0 && at.head_dim % kWidthMultiple == 0 &&
+  TORCH_CHECK(at.kv_heads > 0 && heads % at.kv_heads == 0 && at.head_dim % kWidthMultiple == 0 &&
                   qkv.size(1) == (heads + 2 * keys.size(0)) * keys.size(2),
               "attend: found qkv of width ", qkv.size(1), " for ", heads, " heads over ",
               at.kv_heads, " of size ", at.head_dim);

@@ -35,12 +35,13 @@ Linear Describe(const at::Tensor& weight, const at::Tensor& scales, const at::Te
                   weight.size(2) == kPanel,
               "weight: expected panels of ", kPanel, " outputs");
   Linear layer{};
+  TORCH_CHECK(weight.numel() > 0, "weight: is empty");
   layer.weight = weight.const_data_ptr();
   layer.inputs = static_cast<int>(weight.size(1));
   layer.outputs = static_cast<int>(weight.size(0)) * kPanel;
-  if (weight.scalar_type() == at::kFloat) {
+  if (weight.scalar_type() == at::kFloat && weight.dim() == 3) {
     layer.type = WeightType::kFp32;
-  } else if (weight.scalar_type() == at::kBFloat16) {
+  } else if (weight.scalar_type() == at::kBFloat16 && weight.dim() == 3) {
     layer.type = WeightType::kBf16;
   } else if (weight.scalar_type() == at::kByte) {
     TORCH_CHECK(weight.dim() == 4 && weight.size(3) == 4, "weight: expected words of 32 bits");
@@ -54,7 +55,7 @@ Linear Describe(const at::Tensor& weight, const at::Tensor& scales, const at::Te
   } else {
     TORCH_CHECK(
         weight.scalar_type() == at::kChar && weight.dim() == 4 && weight.size(3) == kDotInputs,
-        "weight: expected float32, bfloat16, or int8 in fours");
+        "weight: expected panels of float32, bfloat16, int8 or words of 4 bits");
     layer.type = WeightType::kInt8;
     layer.inputs *= kDotInputs;
     const std::int64_t count = weight.size(0) * (layer.inputs / kGroup) * kPanel;
