@@ -22,8 +22,8 @@ struct BenchProfileResult {
 };
 
 // Prefill of 512 and 900 tokens in the block schedule, 8 tokens behind 892, one step of decoding
-// behind 16 and 900; what the context has no room for is left out. Throws kInvalidInput where torch's
-// kernels compute.
+// behind 16 and 900; what the context has no room for is left out. Throws kInvalidInput where
+// torch's kernels compute.
 [[nodiscard]] BenchProfileResult RunBenchProfile(engine::Generator& generator,
                                                  const BenchOptions& options);
 

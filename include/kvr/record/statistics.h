@@ -43,9 +43,9 @@ struct Interval {
 
 // The 95 % interval of the mean of `count` independent values between 0 and 1, of which `mean` was
 // seen: Wilson's score interval ("Probable inference, the law of succession, and statistical
-// inference", JASA 22 (1927)), made for shares of yes and no, of which values in between have no more
-// variance. It covers the truth in about 95 of 100 samples, in fewer where that is all but 0 or 1.
-// Nothing for none.
+// inference", JASA 22 (1927)), made for shares of yes and no, of which values in between have no
+// more variance. It covers the truth in about 95 of 100 samples, in fewer where that is all but 0
+// or 1. Nothing for none.
 [[nodiscard]] std::optional<Interval> ShareInterval(double mean, std::size_t count);
 
 // One prompt's ratio of medians over repetitions.
