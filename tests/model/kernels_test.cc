@@ -21,10 +21,7 @@ using testing::BitwiseEqual;
 std::vector<const Kernels*> KernelsHere() {
   std::vector<const Kernels*> found;
 #ifdef __x86_64__
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
-    found.push_back(&kAvx2);
-  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kAvx2);
   if (Best() == &kAvx512) found.push_back(&kAvx512);
 #endif
   return found;

@@ -15,10 +15,8 @@ const Kernels* Best() {
       __builtin_cpu_supports("avx512vnni")) {
     return &kAvx512;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
-    return &kAvx2;
-  }
+  // F16C too, which every CPU with AVX2 has.
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &kAvx2;
 #endif
   return nullptr;
 }
