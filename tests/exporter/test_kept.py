@@ -1,21 +1,23 @@
 """--precision source: a quantized file's own numbers, with the bits of the fp32 archive."""
 
+import pytest
 import tiny_gguf
 import torch
 import transformers
-import pytest
-
-NATIVE = torch.ops.kvr
 
 
 def tiny(lab, kind, **settings):
+    """A Llama; `kind`: the type of all matrices, or what says it of a tensor's name."""
     torch.manual_seed(2)
     config = transformers.LlamaConfig(**{
         "vocab_size": 300, "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
         "bos_token_id": 0, "eos_token_id": 0, "tie_word_embeddings": True, "initializer_range": 0.1,
     } | settings)
-    tensors = tiny_gguf.llama_tensors(transformers.LlamaForCausalLM(config))
+    model = transformers.LlamaForCausalLM(config)
+    tensors = tiny_gguf.llama_tensors(model)
+    if not config.tie_word_embeddings:
+        tensors["output.weight"] = model.lm_head.weight.detach().numpy()
     types = kind if callable(kind) else lambda name: None if "norm" in name else kind
     return tiny_gguf.write(lab.folder / "m.gguf", "llama", config, tensors, types=types)
 
@@ -65,6 +67,34 @@ def test_the_bits_are_fp32s(lab, kind, types, native):
         assert torch.equal(ours, theirs)
 
 
+def same_bits(lab, path) -> torch.jit.ScriptModule:
+    expected = logits(*lab.exported(path), True)
+    network, metadata = lab.exported(path, "--precision", "source")
+    for ours, theirs in zip(logits(network, metadata, True), expected, strict=True):
+        assert torch.equal(ours, theirs)
+    return torch.jit.load(str(lab.out))  # as it was before it was prepared
+
+
+def test_matrices_that_lie_the_other_way_are_found(lab):
+    torch.manual_seed(2)
+    config = transformers.GPT2Config(
+        vocab_size=300, n_embd=64, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
+        initializer_range=0.3,
+    )
+    path = tiny_gguf.write(
+        lab.folder / "m.gguf", "gpt2", config,
+        tiny_gguf.gpt2_tensors(transformers.GPT2LMHeadModel(config)),
+        types=lambda n: "Q4_1" if n.endswith("weight") and "norm" not in n and "position" not in n else None,
+    )
+    assert types_of(same_bits(lab, path)) == {(torch.uint8, torch.half)}
+
+
+def test_a_head_of_its_own(lab):
+    network = same_bits(lab, tiny(lab, "Q8_0", tie_word_embeddings=False))
+    assert types_of(network) == {(torch.int8, torch.half)}
+    assert dict(network.named_parameters())["embed"].dtype == torch.float  # only looked up
+
+
 def test_layers_of_several_types_are_joined_in_the_wider_one(lab):
     """As in the mixtures that llama.cpp makes: values and the way down in Q6_K, the rest in Q4_K."""
     def mixture(name):
@@ -74,11 +104,7 @@ def test_layers_of_several_types_are_joined_in_the_wider_one(lab):
             return "Q8_0"
         return "Q6_K" if "attn_v" in name or "ffn_down" in name else "Q4_K"
 
-    path = tiny(lab, mixture, tie_word_embeddings=True)
-    expected = logits(*lab.exported(path), True)
-    network, metadata = lab.exported(path, "--precision", "source")
-    for ours, theirs in zip(logits(network, metadata, True), expected, strict=True):
-        assert torch.equal(ours, theirs)
+    same_bits(lab, tiny(lab, mixture))
 
 
 def test_a_layer_that_is_not_quantized_as_a_whole_stays_fp32(lab):
