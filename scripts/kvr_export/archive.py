@@ -33,7 +33,8 @@ def export(source: Source, out: Path, precision: str, say: Callable[[str], None]
         words = tokenizer.load(source.path, source.family)
         say("building the archive")
         weights = Weights(reference.state_dict())
-        module = source.family.network(reference, weights, precision, source.path)
+        built = "fp32" if precision == "source" else precision  # kept.keep() then replaces the values
+        module = source.family.network(reference, weights, built, source.path)
         consumed.check_network(source.path, source.family, weights)
         if precision == "source":
             kept.keep(module, source, reference)

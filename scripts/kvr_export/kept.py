@@ -18,7 +18,7 @@ from .weights import Weights
 
 
 def keep(module: nn.Module, source, reference: nn.Module) -> None:
-    """Replaces the weights of `module`'s layers, built as "source" of `reference`. Throws Refused where
+    """Replaces the weights of `module`'s layers, built at fp32 of `reference`. Throws Refused where
     the file has none of the types. Layers whose weights it has in other types stay fp32."""
     if not source.path.is_file() or source.origin["weights"] == "made from the seed":
         raise Refused(f"{source.path}: precision source is for quantized GGUF files "

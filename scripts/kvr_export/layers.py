@@ -71,12 +71,12 @@ def untied(embed: Tensor, head: Tensor, precision: str) -> Optional[Tensor]:
     if embed.data_ptr() == head.data_ptr():
         return None
     # A table of its own is only looked up, so it needs no panels.
-    return embed if precision in ("fp32", "source") else embed.bfloat16()
+    return embed if precision == "fp32" else embed.bfloat16()
 
 
 def packed(weight: Tensor, precision: str) -> tuple[Tensor, Tensor, Tensor]:
     """weight [outputs, inputs] as the kernels read it: panels, scales, offsets
-    (docs/archive_format.md); the last two are empty but for int8. "source" begins as fp32."""
+    (docs/archive_format.md); the last two are empty but for int8."""
     outputs, inputs = weight.shape
     panels = F.pad(weight, [0, 0, 0, -outputs % PANEL]).view(-1, PANEL, inputs)
     if precision == "int8":

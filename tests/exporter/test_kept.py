@@ -4,6 +4,8 @@ import pytest
 import tiny_gguf
 import torch
 import transformers
+from kvr_export import gguf_blocks, parity
+from kvr_export.layers import load_kernels
 
 
 def tiny(lab, kind, **settings):
@@ -24,8 +26,6 @@ def tiny(lab, kind, **settings):
 
 def logits(network, metadata, native: bool) -> list[torch.Tensor]:
     """Of 40 tokens at once, and of 5 more one by one."""
-    from kvr_export.layers import load_kernels
-
     if native and not load_kernels():
         pytest.skip("this CPU runs torch's kernels only")
     network.prepare(128, native)
@@ -47,6 +47,17 @@ def types_of(network) -> set[tuple]:
     }
 
 
+def same_bits(lab, path, native: bool = True):
+    """The archive's network and metadata, and its size over fp32's."""
+    expected = logits(*lab.exported(path), native)
+    full = lab.out.stat().st_size
+    network, metadata = lab.exported(path, "--precision", "source")
+    for ours, theirs in zip(logits(network, metadata, native), expected, strict=True):
+        assert torch.equal(ours, theirs)
+    # As it was before it was prepared.
+    return torch.jit.load(str(lab.out)), metadata, lab.out.stat().st_size / full
+
+
 @pytest.mark.parametrize("kind, types", [
     ("Q4_0", {(torch.uint8, torch.half)}), ("Q4_1", {(torch.uint8, torch.half)}),
     ("Q8_0", {(torch.int8, torch.half)}), ("Q4_K", {(torch.uint8, torch.float)}),
@@ -54,25 +65,36 @@ def types_of(network) -> set[tuple]:
 ])
 @pytest.mark.parametrize("native", [True, False])
 def test_the_bits_are_fp32s(lab, kind, types, native):
-    path = tiny(lab, kind)
-    expected = logits(*lab.exported(path), native)
-    full = lab.out.stat().st_size
-    network, metadata = lab.exported(path, "--precision", "source")
+    network, metadata, share = same_bits(lab, tiny(lab, kind), native)
     assert metadata["precision"] == "source"
     if "kernels" in metadata["parity"]:
         assert metadata["parity"]["kernels"]["bits_equal_positions"] >= 8192
     assert types_of(network) == types
-    assert lab.out.stat().st_size < 0.55 * full
-    for ours, theirs in zip(logits(network, metadata, native), expected, strict=True):
-        assert torch.equal(ours, theirs)
+    assert share < 0.55
 
 
-def same_bits(lab, path) -> torch.jit.ScriptModule:
-    expected = logits(*lab.exported(path), True)
-    network, metadata = lab.exported(path, "--precision", "source")
-    for ours, theirs in zip(logits(network, metadata, True), expected, strict=True):
-        assert torch.equal(ours, theirs)
-    return torch.jit.load(str(lab.out))  # as it was before it was prepared
+def test_blocks_that_give_other_values_are_found(lab, monkeypatch):
+    size, right = gguf_blocks.TYPES["Q4_1"]
+
+    def wrong(rows):
+        blocks = right(rows)
+        blocks.scales[0, 0] *= 2
+        return blocks
+
+    monkeypatch.setitem(gguf_blocks.TYPES, "Q4_1", (size, wrong))
+    status, said = lab.run(tiny(lab, "Q4_1"), "--precision", "source")
+    assert status == 2
+    assert "do not give its values" in said
+
+
+def test_logits_that_are_not_fp32s_are_found(lab):
+    if not load_kernels():
+        pytest.skip("this CPU runs torch's kernels only")
+    network, metadata = lab.exported(tiny(lab, "Q4_1"), "--precision", "source")
+    other = torch.jit.load(str(lab.out))
+    dict(other.named_parameters())["norm.weight"].data[0] *= 1.0001
+    with pytest.raises(parity.Different):
+        parity.same_bits(network, other, metadata)
 
 
 def test_matrices_that_lie_the_other_way_are_found(lab):
@@ -86,11 +108,11 @@ def test_matrices_that_lie_the_other_way_are_found(lab):
         tiny_gguf.gpt2_tensors(transformers.GPT2LMHeadModel(config)),
         types=lambda n: "Q4_1" if n.endswith("weight") and "norm" not in n and "position" not in n else None,
     )
-    assert types_of(same_bits(lab, path)) == {(torch.uint8, torch.half)}
+    assert types_of(same_bits(lab, path)[0]) == {(torch.uint8, torch.half)}
 
 
 def test_a_head_of_its_own(lab):
-    network = same_bits(lab, tiny(lab, "Q8_0", tie_word_embeddings=False))
+    network, _, _ = same_bits(lab, tiny(lab, "Q8_0", tie_word_embeddings=False))
     assert types_of(network) == {(torch.int8, torch.half)}
     assert dict(network.named_parameters())["embed"].dtype == torch.float  # only looked up
 
