@@ -94,8 +94,10 @@ inline IntVec ShiftRight(IntVec a) {
 inline IntVec SetInt(std::int32_t x) { return _mm256_set1_epi32(x); }
 inline Vec ToFloat(IntVec a) { return _mm256_cvtepi32_ps(a); }
 inline IntVec ToInt(Vec a) { return _mm256_cvtps_epi32(a); }
-inline void StoreInt(std::int32_t* p, IntVec a) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a);
+// Each to a signed byte, which holds it.
+inline void StoreBytes(std::int8_t* p, IntVec a) {
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
 // c + the dot products of four unsigned bytes of a and four signed bytes of b, lane by lane: even
 // and odd bytes widened to 16 bits, since the 8-bit product saturates.

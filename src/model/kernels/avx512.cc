@@ -94,7 +94,10 @@ inline IntVec ShiftRight(IntVec a) {
 inline IntVec SetInt(std::int32_t x) { return _mm512_set1_epi32(x); }
 inline Vec ToFloat(IntVec a) { return _mm512_cvtepi32_ps(a); }
 inline IntVec ToInt(Vec a) { return _mm512_cvtps_epi32(a); }
-inline void StoreInt(std::int32_t* p, IntVec a) { _mm512_storeu_si512(p, a); }
+// Each to a signed byte, which holds it.
+inline void StoreBytes(std::int8_t* p, IntVec a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
+}
 // c + the dot products of four unsigned bytes of a and four signed bytes of b, lane by lane.
 inline IntVec Dot(IntVec c, IntVec a, IntVec b) { return _mm512_dpbusd_epi32(c, a, b); }
 
