@@ -107,7 +107,8 @@ std::vector<float> RunLinear(const Kernels& kernels, Linear layer, const std::ve
   layer.packed_x = packed.data();
   for (int tile = 0; tile < kernels.row_tiles(layer); ++tile) kernels.pack_rows(layer, tile);
   const int panels = (layer.outputs + kPanel - 1) / kPanel;
-  for (int panel = 0; panel < panels; ++panel) kernels.panel(layer, panel, scratch.data());
+  kernels.panels(layer, 0, panels / 2, scratch.data());
+  kernels.panels(layer, panels / 2, panels, scratch.data());
   return out;
 }
 
@@ -271,7 +272,7 @@ TEST_P(KernelsTest, AQuantizedFilesNumbersGiveTheBitsOfTheirValues) {
   for (const auto& [bits, group] : {std::pair{4, 32}, {8, 32}, {8, 16}}) {
     for (const bool lows : {true, false}) {
       for (const bool halves : {true, false}) {
-        for (const auto& [outputs, inputs] : {std::pair{1, 32}, {33, 64}, {100, 96}}) {
+        for (const auto& [outputs, inputs] : {std::pair{1, 32}, {33, 64}, {100, 96}, {170, 64}}) {
           const Source source = MakeSource(bits, group, lows, outputs, inputs, &random_);
           Linear layer{};
           layer.inputs = inputs;

@@ -89,9 +89,9 @@ struct Kernels {
   std::size_t (*packed_bytes)(const Linear&);
   std::size_t (*panel_scratch_bytes)(const Linear&);
   int (*row_tiles)(const Linear&);
-  // First every tile of rows is packed, then every panel can be computed.
+  // First every tile of rows is packed, then all panels can be computed, in whatever parts.
   void (*pack_rows)(const Linear&, int tile);
-  void (*panel)(const Linear&, int panel, std::byte* scratch);
+  void (*panels)(const Linear&, int first, int last, std::byte* scratch);
 
   // out[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]; without bias, RMSNorm.
   void (*norm)(const float* x, int width, const float* weight, const float* bias, float eps,

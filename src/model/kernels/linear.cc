@@ -107,9 +107,8 @@ at::Tensor LinearOp(const at::Tensor& x, const at::Tensor& weight, const at::Ten
   packing.Stop();
   const Timed product("linear", 2.0 * layer.rows * layer.inputs * layer.outputs, layer.inputs,
                       layer.outputs);
-  Parallel(panels, 1, [&](int panel, int last) {
-    std::byte* const scratch = Scratch<1>(scratch_bytes);
-    for (; panel < last; ++panel) kernels.panel(layer, panel, scratch);
+  Parallel(panels, layer.rows == 1 ? 2 : 1, [&](int first, int last) {
+    kernels.panels(layer, first, last, Scratch<1>(scratch_bytes));
   });
   return out;
 }
