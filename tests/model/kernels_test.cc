@@ -1,11 +1,12 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
 #include <vector>
 
-#include "../../src/model/kernels/instruction_sets.h"
+#include "emulated_tiles.h"
 #include "kvr/model/language_model.h"
 #include "kvr/model/runtime.h"
 #include "testing.h"
@@ -18,11 +19,12 @@ using testing::BitwiseEqual;
 // For test names, which must not change from run to run.
 [[maybe_unused]] void PrintTo(const Kernels* kernels, std::ostream* out) { *out << kernels->name; }
 
+bool RunsHere(const Kernels& kernels) { return std::ranges::count(Supported(), &kernels) > 0; }
+
 std::vector<const Kernels*> KernelsHere() {
-  std::vector<const Kernels*> found;
+  std::vector<const Kernels*> found(Supported().begin(), Supported().end());
 #ifdef __x86_64__
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kAvx2);
-  if (Best() == &kAvx512) found.push_back(&kAvx512);
+  if (RunsHere(kAvx512)) found.push_back(&kEmulatedTiles);
 #endif
   return found;
 }
@@ -138,9 +140,26 @@ double Activate(Activation activation, double x) {
   return x;
 }
 
+bool InTiles(const Kernels& kernels) {
+#ifdef __x86_64__
+  return &kernels == &kAmx || &kernels == &kEmulatedTiles;
+#else
+  return false;
+#endif
+}
+
+// To 8 bits of mantissa, ties to even.
+float ToBf16(float x) {
+  int exponent;
+  const float mantissa = std::frexp(x, &exponent);
+  return std::ldexp(std::nearbyint(mantissa * 256) / 256, exponent);
+}
+
 TEST_P(KernelsTest, LinearLayersAreTheProductAtEveryShape) {
   for (const WeightType type : {WeightType::kFp32, WeightType::kBf16, WeightType::kInt8}) {
-    for (const auto& [outputs, inputs] : {std::pair{1, 32}, {33, 64}, {100, 96}, {64, 160}}) {
+    for (const auto& [outputs, inputs] :
+         {std::pair{1, 32}, {33, 64}, {100, 96}, {64, 160}, {40, 48}}) {
+      if (type == WeightType::kInt8 && inputs % kGroup != 0) continue;
       const Weight weight =
           MakeWeight(type, outputs, inputs, Random(static_cast<std::size_t>(outputs * inputs)));
       const std::vector<float> bias = Random(static_cast<std::size_t>(outputs));
@@ -158,7 +177,9 @@ TEST_P(KernelsTest, LinearLayersAreTheProductAtEveryShape) {
               double sum = bias[static_cast<std::size_t>(n)], size = 0;
               for (int k = 0; k < inputs; ++k) {
                 const double w = weight.exact[static_cast<std::size_t>(n * inputs + k)];
-                sum += x[static_cast<std::size_t>(r * inputs + k)] * w;
+                const float left = x[static_cast<std::size_t>(r * inputs + k)];
+                const bool rounded = type == WeightType::kBf16 && InTiles(*GetParam());
+                sum += (rounded ? ToBf16(left) : left) * w;
                 size += std::abs(w);
               }
               const std::size_t at = static_cast<std::size_t>(r * outputs + n);
@@ -218,6 +239,83 @@ TEST_P(KernelsTest, ARowsBitsDoNotDependOnTheRowsBesideIt) {
     }
   }
 }
+
+#ifdef __x86_64__
+
+std::vector<float> Product(const Kernels& kernels, const Weight& weight,
+                           const std::vector<float>& x) {
+  return RunLinear(kernels, weight, x, nullptr, nullptr, Activation::kNone);
+}
+
+// Whole numbers leave no room for another order.
+TEST(TilesTest, Int8HasTheBitsOfVectors) {
+  if (!RunsHere(kAvx512)) GTEST_SKIP() << "the instructions' emulation takes AVX-512";
+  std::mt19937 random(2);
+  std::normal_distribution<float> normal;
+  for (const auto& [outputs, inputs] : {std::pair{1, 32}, {33, 64}, {100, 96}, {64, 160}}) {
+    std::vector<float> values(static_cast<std::size_t>(outputs * inputs));
+    for (float& value : values) value = normal(random);
+    const Weight weight = MakeWeight(WeightType::kInt8, outputs, inputs, values);
+    for (const int rows : {1, 7, 8, 15, 16, 17, 40}) {
+      std::vector<float> x(static_cast<std::size_t>(rows * inputs));
+      for (float& value : x) value = normal(random);
+      const std::vector<float> expected = Product(kAvx512, weight, x);
+      EXPECT_TRUE(BitwiseEqual(Product(kEmulatedTiles, weight, x), expected))
+          << rows << " x " << inputs << " -> " << outputs;
+      if (RunsHere(kAmx)) {
+        EXPECT_TRUE(BitwiseEqual(Product(kAmx, weight, x), expected));
+      }
+    }
+  }
+}
+
+TEST(TilesTest, Bf16RoundsToEvenAndKeepsWhatIsNotFinite) {
+  if (!RunsHere(kAvx512)) GTEST_SKIP() << "the instructions' emulation takes AVX-512";
+  // Through a weight of one 1 the rounded left side comes out.
+  std::vector<float> values(32, 0.F);
+  values[0] = 1;
+  const Weight weight = MakeWeight(WeightType::kBf16, 1, 32, values);
+  const auto through = [&](const Kernels& kernels, float x) {
+    std::vector<float> row(32, 0.F);
+    row[0] = x;
+    return Product(kernels, weight, row)[0];
+  };
+  std::vector<const Kernels*> tiled = {&kEmulatedTiles};
+  if (RunsHere(kAmx)) tiled.push_back(&kAmx);
+  for (const Kernels* kernels : tiled) {
+    const float step = 1.F / 128;
+    EXPECT_EQ(through(*kernels, 1 + step / 2), 1);
+    EXPECT_EQ(through(*kernels, 1 + 1.5F * step), 1 + 2 * step);
+    EXPECT_EQ(through(*kernels, -(1 + 0.51F * step)), -(1 + step));
+    EXPECT_EQ(through(*kernels, 3.4e38F), INFINITY);  // beyond bf16's largest
+    EXPECT_EQ(through(*kernels, -INFINITY), -INFINITY);
+    std::uint32_t every_bit = 0x7fffffff;
+    float nan;
+    std::memcpy(&nan, &every_bit, sizeof(nan));
+    EXPECT_TRUE(std::isnan(through(*kernels, nan)));
+  }
+}
+
+TEST(TilesTest, TheInstructionsDoWhatTheirEmulationDoes) {
+  if (!RunsHere(kAmx)) GTEST_SKIP() << "this CPU or its system has no tiles";
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  for (const WeightType type : {WeightType::kBf16, WeightType::kInt8}) {
+    for (const auto& [outputs, inputs] : {std::pair{1, 32}, {33, 64}, {100, 96}, {64, 1536}}) {
+      std::vector<float> values(static_cast<std::size_t>(outputs * inputs));
+      for (float& value : values) value = normal(random);
+      const Weight weight = MakeWeight(type, outputs, inputs, values);
+      for (const int rows : {1, 8, 16, 17, 33, 100}) {
+        std::vector<float> x(static_cast<std::size_t>(rows * inputs));
+        for (float& value : x) value = normal(random);
+        EXPECT_TRUE(BitwiseEqual(Product(kAmx, weight, x), Product(kEmulatedTiles, weight, x)))
+            << static_cast<int>(type) << ": " << rows << " x " << inputs << " -> " << outputs;
+      }
+    }
+  }
+}
+
+#endif
 
 // A quantized file's numbers in both of their layouts, and the fp32 values that they stand for,
 // which the float kernels take. Scales of halves: 11 bits, as a product by 8 more bits then is

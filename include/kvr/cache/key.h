@@ -34,7 +34,7 @@ struct CacheKey {
   std::string instruction_set;  // in use, not merely present: "AVX512"
   std::uint32_t threads = 1;
   std::string libtorch_version;
-  std::string kernel_path;  // what computes: "avx512_1", "avx2_1", "torch"
+  std::string kernel_path;  // what computes: "amx_1", "avx512_1", "avx2_1", "torch"
 
   // The canonical text: JSON, names in alphabetical order, no spaces. Its bytes are the contents of
   // key.json and what Hash() hashes, so `sha256sum key.json` prints the folder's name.

@@ -56,8 +56,8 @@ class LanguageModel {
   [[nodiscard]] const std::string& device() const { return options_.device; }
   // The name with what it is: "cpu", "cuda: NVIDIA H200". Cache keys and reports hold this.
   [[nodiscard]] const std::string& device_description() const { return device_description_; }
-  // What computes: the program's own kernels, "avx512_1" or "avx2_1" (the version of
-  // their arithmetic), or "torch".
+  // What computes: the program's own kernels, "amx_1", "avx512_1" or "avx2_1" (the version of their
+  // arithmetic), or "torch".
   [[nodiscard]] const std::string& kernel_path() const { return kernel_path_; }
 
   // A buffer for `tokens` tokens, its capacity rounded up to a block edge.

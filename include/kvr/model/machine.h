@@ -10,7 +10,7 @@ namespace kvr::model {
 
 struct Runtime {
   std::string cpu_model;        // as /proc/cpuinfo names it
-  std::string instruction_set;  // what libtorch's kernels use: "AVX512", "AVX2", "DEFAULT"
+  std::string instruction_set;  // in use: "AVX512+AMX", "AVX512", "AVX2", "DEFAULT"
   int threads = 0;
   std::string libtorch_version;
 };

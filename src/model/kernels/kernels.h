@@ -1,6 +1,7 @@
 // The networks' arithmetic on the CPU, written so that a row's bits depend on nothing but the row:
-// every output is one chain of fused multiply-adds in a fixed order, however many rows are computed
-// with it, and attention reads each row's own keys only. Recycling at any depth, and decoding, are
+// every output is one chain of fused multiply-adds in a fixed order (of bf16 in tiles: of sums of
+// pairs, as the instruction has them), however many rows are computed with it, and attention reads
+// each row's own keys only. Recycling at any depth, and decoding, are
 // thereby exact by construction; LanguageModel::RunProbe checks it all the same.
 //
 // Built once for each instruction set from kernels.inc, which names a file for each kind of
@@ -106,7 +107,7 @@ struct Kernels {
   void (*unpack_row)(const Linear&, std::int64_t id, float* out);
 };
 
-// The kernels for this CPU, or null when it lacks AVX2 and FMA.
+// The kernels for this CPU, as instruction_sets.h chooses them, or null when it lacks AVX2 and FMA.
 [[nodiscard]] const Kernels* Best();
 
 }  // namespace kvr::model::kernels

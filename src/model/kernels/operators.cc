@@ -9,16 +9,8 @@ namespace kvr::model::kernels {
 
 // Here, so that whoever asks for the kernels links the operators in.
 const Kernels* Best() {
-#ifdef __x86_64__
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512vnni")) {
-    return &kAvx512;
-  }
-  // F16C too, which every CPU with AVX2 has.
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &kAvx2;
-#endif
-  return nullptr;
+  const std::span<const Kernels* const> supported = Supported();
+  return supported.empty() ? nullptr : supported.front();
 }
 
 const Kernels& Here() {
