@@ -2,6 +2,9 @@
 
 #include <spdlog/fmt/fmt.h>
 #include <sys/uio.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -10,6 +13,7 @@
 #include <cstring>
 #include <memory>
 #include <sstream>
+#include <vector>
 
 #include "kvr/base/error.h"
 #include "kvr/base/file.h"
@@ -22,9 +26,39 @@ namespace fs = std::filesystem;
 namespace {
 
 // Small enough to stay in a second-level cache of 512 kB or more until it is hashed, large enough
-// that the system call does not show (measured flat from 64 kB to 512 kB).
+// that the system call does not show (measured flat from 128 kB to 512 kB).
 constexpr std::uint64_t kBatchBytes = 256 << 10;
-constexpr std::size_t kBatchParts = 256;
+// What is hashed and then copied on: so little that the one goes on while the other's stores are
+// still on their way (docs/performance.md; flat from 2 to 8 kB).
+constexpr std::uint64_t kPieceBytes = 4 << 10;
+
+// Copies past the caches, where the destination lies on whole lines of them: it is not read first,
+// and does not push out what is needed next.
+void StreamCopy(std::byte* to, const std::byte* from, std::uint64_t bytes) {
+#ifdef __SSE2__
+  constexpr std::uint64_t kLine = 64, kVector = sizeof(__m128i);
+  if (reinterpret_cast<std::uintptr_t>(to) % kLine == 0 && bytes % kLine == 0) {
+    for (std::uint64_t at = 0; at < bytes; at += kLine) {
+      __m128i line[kLine / kVector];
+      for (std::uint64_t i = 0; i < kLine / kVector; ++i) {
+        line[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at + i * kVector));
+      }
+      for (std::uint64_t i = 0; i < kLine / kVector; ++i) {
+        _mm_stream_si128(reinterpret_cast<__m128i*>(to + at + i * kVector), line[i]);
+      }
+    }
+    return;
+  }
+#endif
+  std::memcpy(to, from, bytes);
+}
+
+// Other threads see streamed bytes in order only behind this.
+void EndStream() {
+#ifdef __SSE2__
+  _mm_sfence();
+#endif
+}
 
 std::string JoinTokens(std::span<const Token> tokens) {
   std::string text;
@@ -181,22 +215,22 @@ void BlockFormat::ReadPayload(int fd, const fs::path& path, const BlockHeader& h
 
 void BlockFormat::ReadRaw(int fd, const fs::path& path, std::uint64_t offset, std::uint64_t tokens,
                           const KvBufferView& buffer, std::uint32_t first, Xxh3* checksum) const {
+  thread_local std::vector<std::byte> scratch(kBatchBytes);
   const std::uint64_t run_bytes = shape_.RunBytes(tokens);
-  const std::uint64_t runs = 2 * shape_.Runs();
-  const std::uint64_t batch_runs =
-      std::clamp<std::uint64_t>(kBatchBytes / run_bytes, 1, kBatchParts);
-  std::array<iovec, kBatchParts> parts;
-  for (std::uint64_t batch = 0; batch < runs; batch += batch_runs) {
-    const std::uint64_t end = std::min(batch + batch_runs, runs);
-    for (std::uint64_t run = batch; run < end; ++run) {
-      parts[run - batch] = {RunAt(shape_, buffer, run, first), run_bytes};
+  const std::uint64_t payload_bytes = 2 * shape_.Runs() * run_bytes;
+  for (std::uint64_t batch = 0; batch < payload_bytes; batch += kBatchBytes) {
+    const std::uint64_t batch_bytes = std::min(kBatchBytes, payload_bytes - batch);
+    iovec part{scratch.data(), batch_bytes};
+    ReadScattered(fd, offset + batch, {&part, 1}, path);
+    for (std::uint64_t at = 0; at < batch_bytes;) {
+      const std::uint64_t run = (batch + at) / run_bytes, in_run = (batch + at) % run_bytes;
+      const std::uint64_t bytes = std::min({kPieceBytes, batch_bytes - at, run_bytes - in_run});
+      checksum->Update({scratch.data() + at, bytes});
+      StreamCopy(RunAt(shape_, buffer, run, first) + in_run, scratch.data() + at, bytes);
+      at += bytes;
     }
-    ReadScattered(fd, offset, std::span(parts).first(end - batch), path);
-    for (std::uint64_t run = batch; run < end; ++run) {
-      checksum->Update({RunAt(shape_, buffer, run, first), run_bytes});
-    }
-    offset += (end - batch) * run_bytes;
   }
+  EndStream();
 }
 
 void BlockFormat::ReadEncoded(int fd, const fs::path& path, std::uint64_t offset,

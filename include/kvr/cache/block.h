@@ -42,9 +42,8 @@ class BlockFormat {
   // Reads the payload into `buffer` from position `first` on and checks it. Throws kCorrupt when
   // the checksum differs or the file ends early, kIo; the buffer's positions first ..
   // first + tokens - 1 are then unspecified.
-  // Cost: one preadv per 256 parts or kBatchBytes; each batch is hashed while it is still in the
-  // second-level cache. fp32 is read straight into the buffer and allocates nothing but the hash's
-  // state; a lossy codec is read into a scratch of a batch and the scales, and decoded from there.
+  // Cost: one preadv per kBatchBytes into a scratch of that size, which a thread keeps for fp32;
+  // from there, still in the second-level cache, it is hashed and copied (fp32) or decoded on.
   // REQUIRES: first + header.tokens.size() <= buffer.capacity_tokens.
   void ReadPayload(int fd, const std::filesystem::path& path, const BlockHeader& header,
                    const KvBufferView& buffer, std::uint32_t first) const;
