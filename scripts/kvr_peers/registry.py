@@ -30,8 +30,8 @@ class Program:
     language: Iterable[str] = ()  # its variants on language models
     encoder: Iterable[str] = ()  # its variants on the sentence encoder
     packages: Iterable[str] = ()  # whose versions are recorded
-    # By variant, the precision of kvr's that it is compared with besides fp32.
-    compared: dict[str, str] = field(default_factory=dict)
+    # By variant, the precisions of kvr's that it is compared with besides fp32.
+    compared: dict[str, tuple[str, ...]] = field(default_factory=dict)
     own_process: bool = True
 
     def label(self, variant: str) -> str:

@@ -109,7 +109,8 @@ def render_language(model: dict) -> str:
     against += [
         (program.label(variant), f"kvr {precision}")
         for program in all_programs()
-        for variant, precision in program.compared.items()
+        for variant, precisions in program.compared.items()
+        for precision in precisions
     ]
     return out + table(
         ["program", "against", "prefill", "decode at 16", "decode at 900", "baseline", "recycled"],

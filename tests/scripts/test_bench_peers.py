@@ -69,7 +69,7 @@ def own_programs(monkeypatch):
     monkeypatch.setattr(registry, "_registered", [])
     own = {"own_process": False}
     # In another order than their places.
-    registry.program("Slow", 3, language=["one", "two"], compared={"two": "int8"}, **own)(Slow)
+    registry.program("Slow", 3, language=["one", "two"], compared={"two": ("int8",)}, **own)(Slow)
     registry.program("kvr", 1, language=["fp32", "int8"], encoder=["fp32"], **own)(kvr)
     registry.program("Embedder", 9, encoder=[""], **own)(Embedder)
     registry.program("Failing", 2, language=["fp32"], **own)(Failing)

@@ -10,7 +10,7 @@ from ..timing import elapsed_ms, per_token
 
 @program(
     "llama.cpp", 3, language=["F32", "BF16", "Q8_0", "Q4_1"], packages=["llama-cpp-python"],
-    compared={"BF16": "bf16", "Q8_0": "int8", "Q4_1": "source"},
+    compared={"BF16": ("bf16",), "Q8_0": ("int8",), "Q4_1": ("source",)},
 )
 class LlamaCpp:
     """F32, BF16 and Q8_0 files made here from the same weights, and the Q4_1 file itself; a sequence's state saved to a file

@@ -8,7 +8,7 @@ from ..timing import elapsed_ms
 
 @program(
     "OpenVINO GenAI", 4, language=["its own", "f32"], packages=["openvino-genai"],
-    compared={"its own": "source"},
+    compared={"its own": ("int8", "source")},
 )
 class OpenVino:
     """the 4-bit GGUF, computed in the precision that it chooses or in f32; prefix caching in memory
