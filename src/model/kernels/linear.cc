@@ -107,7 +107,9 @@ at::Tensor LinearOp(const at::Tensor& x, const at::Tensor& weight, const at::Ten
   packing.Stop();
   const Timed product("linear", 2.0 * layer.rows * layer.inputs * layer.outputs, layer.inputs,
                       layer.outputs);
-  Parallel(panels, layer.rows == 1 ? 2 : 1, [&](int first, int last) {
+  // One row has two panels at once where that pays.
+  const int least = layer.rows == 1 ? 2 : 1;
+  Parallel(panels, least, [&](int first, int last) {
     kernels.panels(layer, first, last, Scratch<1>(scratch_bytes));
   });
   return out;
