@@ -1,5 +1,5 @@
 // Compiled as avx512.cc is. The instructions are as Intel's manual describes them (volume 2,
-// "TDPBF16PS", "TDPBSSD", "LDTILECFG"); where a CPU has them, KernelsTest compares the two.
+// "TDPBF16PS", "TDPBSSD", "LDTILECFG"); where a CPU has them, TilesTest compares the two.
 #include "emulated_tiles.h"
 
 #include <immintrin.h>
