@@ -151,10 +151,7 @@ TEST_F(StoreTest, PuttingOverARottenBlockWritesItAnew) {
   Store store(dir(), key_);
   Put(store, Range(1, 11));
   for (const auto& file : fs::recursive_directory_iterator(StoreFolder() / "blocks")) {
-    if (!file.is_regular_file()) continue;
-    std::string bytes = ReadFile(file.path());
-    bytes.back() = static_cast<char>(bytes.back() ^ 1);
-    Overwrite(file.path(), bytes);
+    if (file.is_regular_file()) FlipABit(file.path());
   }
   EXPECT_EQ(Put(store, prompt).blocks_shared, 0U);
   EXPECT_EQ(RestoreAndCompare(store, PlanFor(store, prompt), prompt).tokens, 17U);
@@ -164,10 +161,7 @@ TEST_F(StoreTest, ABlockRepairedMeanwhileIsNotSetAside) {
   const Tokens prompt = Range(1, 11);
   Store writer(dir(), key_);
   Put(writer, prompt);
-  const fs::path block = FilesIn("blocks").front();
-  std::string bytes = ReadFile(block);
-  bytes.back() = static_cast<char>(bytes.back() ^ 1);
-  Overwrite(block, bytes);
+  FlipABit(FilesIn("blocks").front());
   int found_damaged = 0;
   Store reader(dir(), key_, {.before_step = [&](std::string_view name) {
                  if (name != "set aside") return;
@@ -184,10 +178,7 @@ TEST_F(StoreTest, NothingIsSetAsideWhileAnotherWrites) {
   const Tokens prompt = Range(1, 11);
   Store store(dir(), key_);
   Put(store, prompt);
-  const fs::path block = FilesIn("blocks").front();
-  std::string bytes = ReadFile(block);
-  bytes.back() = static_cast<char>(bytes.back() ^ 1);
-  Overwrite(block, bytes);
+  FlipABit(FilesIn("blocks").front());
   {
     const UniqueFd other(::open((StoreFolder() / "lock").c_str(), O_RDWR | O_CLOEXEC));
     ASSERT_EQ(::flock(other.get(), LOCK_EX), 0);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kvr/base/error.h"
+#include "kvr/base/file.h"
 #include "kvr/cache/block.h"
 #include "kvr/cache/store.h"
 
@@ -177,6 +178,12 @@ class CacheTest : public ::testing::Test {
   }
   static void Overwrite(const fs::path& path, const std::string& contents) {
     std::ofstream(path, std::ios::binary) << contents;
+  }
+  // As a disk rots: one bit of the file's last byte.
+  static void FlipABit(const fs::path& path) {
+    std::string bytes = ReadFile(path);
+    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    Overwrite(path, bytes);
   }
 
   CacheKey key_ = TinyKey();
