@@ -1,7 +1,8 @@
 // A registry is a constant list of entries that each have a `name`: the one list from which
 // parsing, --help, config checks and the order in reports come.
 //
-// Thread safety: pure functions. Cost: linear in the entries, of which there are a few.
+// Thread safety: pure functions. Errors: none; what is not there is null. Cost: linear in the
+// entries, of which there are a few.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 // What a store's methods take and give (store.h).
 //
-// Thread safety: plain values.
+// Thread safety: plain values. Errors: what went wrong beside a result is a count or a list in it;
+// what leaves no result is thrown (store.h).
 #pragma once
 
 #include <cstdint>

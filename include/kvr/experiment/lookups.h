@@ -1,7 +1,7 @@
 // One look-up in a view, and what it is held against: every entry, compared token by token. The
 // comparison knows nothing of the view's tree of blocks, which it is a check of.
 //
-// Thread safety: functions of their arguments.
+// Thread safety: functions of their arguments. Errors: those of the view.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ namespace kvr::experiment {
 [[nodiscard]] std::uint32_t DepthWith(const cache::EntryRow& entry, const cache::Query& query,
                                       std::uint32_t block_tokens);
 
-// The greatest of these over all entries of the view.
+// The greatest of these over all entries of the view, each of which it compares.
 [[nodiscard]] std::uint32_t AvailableDepth(const cache::View& view, const cache::Query& query,
                                            std::uint32_t block_tokens);
 

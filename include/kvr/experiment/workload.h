@@ -17,6 +17,7 @@ struct Workload {
   // Takes its settings from the config at `path` and fills in cache_prompts, test_prompts,
   // control_groups and, where prompts are more than their texts, make_prompts; or retrieval, of a
   // study without prompts. Throws kInvalidInput naming the place, kNotFound for a missing file.
+  // Cost: reads the files that the config names.
   void (*read)(SettingReader& reader, const std::filesystem::path& path, Config* config);
 };
 

@@ -2,7 +2,8 @@
 // own.
 //
 // Thread safety: none. Between processes the lock is cells.jsonl's (flock): it is never renamed,
-// and is freed when the process ends, however it ends.
+// and is freed when the process ends, however it ends. Errors: what the file system refuses is
+// thrown as in file.h. Cost: what is said to be durable waits for the disk.
 #pragma once
 
 #include <filesystem>

@@ -23,7 +23,8 @@ struct Figure {
 };
 
 // Figures of each model of the runs, in the order of the registry; those without data are left out.
-// Numbers are made as the tables' are. Cost: a few passes over the cells.
+// Numbers are made as the tables' are. Throws nothing of its own. Cost: a few passes over the
+// cells.
 [[nodiscard]] std::vector<Figure> BuildFigures(std::span<const record::Run> runs);
 
 }  // namespace kvr::report

@@ -1,4 +1,5 @@
 // Draws the page's figures and makes its tables sortable. Without it the page holds as much.
+// All of it stands in one function, so that no name of it is global.
 (function () {
   "use strict";
   document.documentElement.classList.add("scripted");

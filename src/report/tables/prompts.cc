@@ -10,6 +10,16 @@ struct PromptsRow : VariantRow {
   std::optional<Totals> totals = TotalsOf(prompt.baseline, cells);
 };
 
+constexpr char kNote[] =
+    "Times in ms, medians over repetitions; TTFT of the recycled arm includes embedding, "
+    "lookup and restore. base TTFT: the run's one baseline; which: its schedule, chosen before "
+    "the run (runs of schema 1: block). Totals: time until so many new tokens were there, the "
+    "last that all decoded cells of both arms have; of three decoded cells or more in each arm. "
+    "sim.: cosine of the prompt and the entry used, or the nearest. out. sim.: mean cosine of "
+    "the output text and the baseline's. exact: all logits and tokens equal the baseline's bit "
+    "for bit in every repetition compared to its end; at first: in every one compared at the "
+    "first token only.";
+
 Value AllExact(const Cells& compared) {
   if (compared.empty()) return {};
   const bool all = CountIf(compared, IsExact) == std::ssize(compared);
@@ -19,16 +29,7 @@ Value AllExact(const Cells& compared) {
 }  // namespace
 
 Table PromptTable(const std::vector<Scope>& scopes) {
-  TableOf<PromptsRow> table(
-      "Each prompt",
-      "Times in ms, medians over repetitions; TTFT of the recycled arm includes embedding, "
-      "lookup and restore. base TTFT: the run's one baseline; which: its schedule, chosen before "
-      "the run (runs of schema 1: block). Totals: time until so many new tokens were there, the "
-      "last that all decoded cells of both arms have; of three decoded cells or more in each arm. "
-      "sim.: cosine of the prompt and the entry used, or the nearest. out. sim.: mean cosine of "
-      "the output text and the baseline's. exact: all logits and tokens equal the baseline's bit "
-      "for bit in every repetition compared to its end; at first: in every one compared at the "
-      "first token only.");
+  TableOf<PromptsRow> table("Each prompt", kNote);
   table.Left("prompt_id", "prompt", [](const PromptsRow& row) { return Text(row.prompt.id); })
       .Left("workload", [](const PromptsRow& row) { return Text(row.prompt.workload); })
       .HowReused()
