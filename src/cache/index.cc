@@ -1,6 +1,7 @@
 #include "kvr/cache/index.h"
 
 #include <fcntl.h>
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 #include <sqlite3.h>
 #include <unistd.h>
@@ -154,8 +155,8 @@ Index::Index(const std::filesystem::path& path, const Digest& key_hash, Mode mod
     const bool fresh = !Statement(db_.get(), "SELECT 1 FROM sqlite_schema").Step();
     if (fresh) {
       Execute(kSchema);
-      Execute(("PRAGMA application_id=" + std::to_string(kApplicationId) +
-               "; PRAGMA user_version=" + std::to_string(kSchemaVersion))
+      Execute(fmt::format("PRAGMA application_id={}; PRAGMA user_version={}", kApplicationId,
+                          kSchemaVersion)
                   .c_str());
       Statement(db_.get(), "INSERT INTO cache VALUES(?)", key_hash).Step();
     }
@@ -165,8 +166,8 @@ Index::Index(const std::filesystem::path& path, const Digest& key_hash, Mode mod
   Statement version(db_.get(), "PRAGMA user_version");
   if (!application.Step() || application.Integer<int>(0) != kApplicationId || !version.Step() ||
       version.Integer<int>(0) != kSchemaVersion) {
-    throw Incompatible(path.string() + " is not a cache index of version " +
-                       std::to_string(kSchemaVersion));
+    throw Incompatible(
+        fmt::format("{} is not a cache index of version {}", path.string(), kSchemaVersion));
   }
   Statement check(db_.get(), "PRAGMA quick_check(1)");
   if (!check.Step() || check.Text(0) != "ok") {

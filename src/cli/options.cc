@@ -80,8 +80,8 @@ void ModelOptions::AddCodecTo(CLI::App* command) {
 
 engine::Generator ModelOptions::Load(bool needs_encoder) const {
   if (block_tokens % kBlockMultiple != 0) {
-    throw InvalidInput("--block-tokens: found " + std::to_string(block_tokens) +
-                       ", expected a multiple of " + std::to_string(kBlockMultiple));
+    throw InvalidInput(fmt::format("--block-tokens: found {}, expected a multiple of {}",
+                                   block_tokens, kBlockMultiple));
   }
   model::SetUpRuntime(threads);
   engine::Generator::Options options{

@@ -1,5 +1,6 @@
 #include "kvr/experiment/sweep.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -98,8 +99,7 @@ void Run(const SweepOptions& options) {
   ProgressLine progress(ProgressLine::Elsewhere::kEveryTenSeconds);
   std::string hint = "; go on with: kvr sweep " + options.config;
   for (const std::string& setting : options.settings) hint += " --set '" + setting + "'";
-  if (shard)
-    hint += " --shard " + std::to_string(shard->index) + "/" + std::to_string(shard->count);
+  if (shard) hint += fmt::format(" --shard {}/{}", shard->index, shard->count);
   if (baseline) hint += " --baseline " + options.baseline;
   hint +=
       std::string(options.keep_cache ? " --keep-cache" : "") + " --resume --out " + folder.string();

@@ -1,5 +1,7 @@
 #include "kvr/engine/sampler.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -12,14 +14,14 @@ namespace kvr::engine {
 
 void Sampling::Check() const {
   if (!(temperature >= 0 && std::isfinite(temperature))) {
-    throw InvalidInput("temperature: found " + std::to_string(temperature) +
-                       ", expected a number from 0 (greedy) up");
+    throw InvalidInput(
+        fmt::format("temperature: found {}, expected a number from 0 (greedy) up", temperature));
   }
   if (top_k < 0) {
-    throw InvalidInput("top_k: found " + std::to_string(top_k) + ", expected 0 (all) or more");
+    throw InvalidInput(fmt::format("top_k: found {}, expected 0 (all) or more", top_k));
   }
   if (!(top_p > 0 && top_p <= 1)) {
-    throw InvalidInput("top_p: found " + std::to_string(top_p) + ", expected 0 < top_p <= 1");
+    throw InvalidInput(fmt::format("top_p: found {}, expected 0 < top_p <= 1", top_p));
   }
 }
 

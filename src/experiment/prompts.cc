@@ -39,14 +39,13 @@ model::ArchiveInfo CheckArchive(const Config& config, const ModelChoice& choice)
                        ", the config lists it as " + choice.precision);
   }
   const std::string context =
-      "the context of " + choice.path + " is " + std::to_string(info.context_tokens) + " tokens";
+      fmt::format("the context of {} is {} tokens", choice.path, info.context_tokens);
   if (config.marks.back() >= info.context_tokens) {
-    throw InvalidInput("max_new_tokens: found " + std::to_string(config.marks.back()) + ", but " +
-                       context);
+    throw InvalidInput(
+        fmt::format("max_new_tokens: found {}, but {}", config.marks.back(), context));
   }
   if (config.block_tokens > info.context_tokens) {
-    throw InvalidInput("block_tokens: found " + std::to_string(config.block_tokens) + ", but " +
-                       context);
+    throw InvalidInput(fmt::format("block_tokens: found {}, but {}", config.block_tokens, context));
   }
   if (config.chat && info.metadata.at("template").is_null()) {
     throw InvalidInput("template: found chat, but " + choice.path + " has no chat template");

@@ -164,7 +164,7 @@ std::int64_t SettingReader::AsInteger(const std::string& key, const Json& value,
                                       std::int64_t high) const {
   if (!value.is_number_integer() || value.get<std::int64_t>() < low ||
       value.get<std::int64_t>() > high) {
-    Fail(key, value, "a whole number from " + std::to_string(low) + " to " + std::to_string(high));
+    Fail(key, value, fmt::format("a whole number from {} to {}", low, high));
   }
   return value.get<std::int64_t>();
 }

@@ -1,5 +1,6 @@
 #include "kvr/experiment/sweep.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -91,8 +92,8 @@ class Sweep {
       finished_.insert(Identity(cell));
     }
     if (before.stray_cells > 0) {
-      throw Corrupt(folder_.cells().string() + ": " + std::to_string(before.stray_cells) +
-                    " cells are none that this config makes; start a new run");
+      throw Corrupt(fmt::format("{}: {} cells are none that this config makes; start a new run",
+                                folder_.cells().string(), before.stray_cells));
     }
     done_ = static_cast<std::int64_t>(finished_.size());
     resumed_ = std::exchange(before.cells, {});

@@ -1,6 +1,8 @@
 // The lines of a run's JSONL files.
 #pragma once
 
+#include <spdlog/fmt/fmt.h>
+
 #include <cstddef>
 #include <filesystem>
 #include <string>
@@ -33,8 +35,9 @@ void ForEachLine(const std::filesystem::path& path, const char* what,
       json = ParseJson(line, where);
     } catch (const Error& error) {
       if (whole) throw Corrupt(error.what());
-      warnings->push_back(where + ": the last line is cut off (" + std::to_string(line.size()) +
-                          " bytes) and was left out; its " + what + " did not finish");
+      warnings->push_back(fmt::format(
+          "{}: the last line is cut off ({} bytes) and was left out; its {} did not finish", where,
+          line.size(), what));
       return;
     }
     add(json, where, number);

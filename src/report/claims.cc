@@ -10,7 +10,7 @@ namespace kvr::report {
 namespace {
 
 std::string Counted(std::int64_t count, const char* what) {
-  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
 // "1.52x (1.40 to 1.66; 28 prompts)"
@@ -117,9 +117,9 @@ void Claim(const Scope& scope, std::span<const Scope> scopes, Report& report) {
     const std::optional<Estimate> ttft = TtftEstimate(tested, variant);
     if (!ttft) return;
     const Cells cells = AllRecycledBy(tested, variant);
-    claims.push_back(at + variant.Title() + ": first token " + Said(*ttft) + " as fast; " +
-                     std::to_string(CountIf(cells, IsHit)) + " of " +
-                     Counted(std::ssize(cells), "cell") + " hit.");
+    claims.push_back(fmt::format("{}{}: first token {} as fast; {} of {} hit.", at, variant.Title(),
+                                 Said(*ttft), CountIf(cells, IsHit),
+                                 Counted(std::ssize(cells), "cell")));
   };
   ClaimLookups(scope, at, report);
   if (papers != nullptr) {

@@ -146,8 +146,8 @@ Counts CountsOf(const Scope& scope) {
 void DescribeRun(const Run& run, Report& report) {
   const Json& e = run.environment;
   const Number load = LoadOf(e);
-  const std::string done = run.lookups.empty() ? std::to_string(run.cells.size()) + " cells"
-                                               : std::to_string(run.lookups.size()) + " look-ups";
+  const std::string done = run.lookups.empty() ? fmt::format("{} cells", run.cells.size())
+                                               : fmt::format("{} look-ups", run.lookups.size());
   report.facts.push_back(fmt::format("{}: {}; commit {}, {} build, libtorch {}", run.label, done,
                                      Fact(e, "commit"), Fact(e, "build_type"),
                                      Fact(e, "libtorch_version")));
@@ -207,7 +207,7 @@ void DescribeScope(const Scope& scope, Report& report) {
     line += !scope.info->probe_exact   ? "not probed for exact cuts"
             : *scope.info->probe_exact ? "exact at every cut probed"
                                        : "NOT exact inside a block; match whole and token drift";
-    if (scope.info->probe_cuts) line += " (" + std::to_string(*scope.info->probe_cuts) + " cuts)";
+    if (scope.info->probe_cuts) line += fmt::format(" ({} cuts)", *scope.info->probe_cuts);
     report.facts.push_back(std::move(line));
   } else {
     report.warnings.push_back(at + ": run.json does not describe this model");

@@ -1,5 +1,7 @@
 #include "values.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -28,7 +30,7 @@ Value Percent(Number share) { return Formatted("%.1f%%", share, 100); }
 Value SignedPercent(Number share) { return Formatted("%+.1f%%", share, 100); }
 Value Rate(std::int64_t count, std::int64_t of) {
   if (of == 0) return {};
-  return {std::to_string(count) + " of " + std::to_string(of), *Quotient(count, of)};
+  return {fmt::format("{} of {}", count, of), *Quotient(count, of)};
 }
 
 Value PValueOf(Number p) {

@@ -53,7 +53,7 @@ void Decompose(std::vector<utf8proc_int32_t>& text) {
         utf8proc_decompose_char(c, parts.data(), static_cast<utf8proc_ssize_t>(parts.size()),
                                 UTF8PROC_DECOMPOSE, &boundary);
     if (count < 0 || count > static_cast<utf8proc_ssize_t>(parts.size())) {
-      throw InvalidInput("U+" + std::to_string(c) + " can't be decomposed");
+      throw InvalidInput(fmt::format("U+{:04X} can't be decomposed", c));
     }
     result.insert(result.end(), parts.begin(), parts.begin() + count);
   }

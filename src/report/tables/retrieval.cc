@@ -1,3 +1,5 @@
+#include <spdlog/fmt/fmt.h>
+
 #include <array>
 #include <limits>
 
@@ -69,9 +71,8 @@ void AddRow(const LookupGroup& group, const LookupGroup& part, const std::string
 constexpr std::array<std::int64_t, 5> kEdges = {64, 128, 256, 512, 1024};
 
 std::string BucketLabel(std::size_t bucket) {
-  if (bucket == kEdges.size()) return std::to_string(kEdges.back() + 1) + "+";
-  return std::to_string(bucket == 0 ? 1 : kEdges[bucket - 1] + 1) + "-" +
-         std::to_string(kEdges[bucket]);
+  if (bucket == kEdges.size()) return fmt::format("{}+", kEdges.back() + 1);
+  return fmt::format("{}-{}", bucket == 0 ? 1 : kEdges[bucket - 1] + 1, kEdges[bucket]);
 }
 
 std::size_t LengthBucketOf(const Lookup& lookup) {
