@@ -10,7 +10,7 @@ struct PromptsRow : VariantRow {
   std::optional<Totals> totals = TotalsOf(prompt.baseline, cells);
 };
 
-constexpr char kNote[] =
+constexpr const char* kPromptsNote =
     "Times in ms, medians over repetitions; TTFT of the recycled arm includes embedding, "
     "lookup and restore. base TTFT: the run's one baseline; which: its schedule, chosen before "
     "the run (runs of schema 1: block). Totals: time until so many new tokens were there, the "
@@ -29,7 +29,7 @@ Value AllExact(const Cells& compared) {
 }  // namespace
 
 Table PromptTable(const std::vector<Scope>& scopes) {
-  TableOf<PromptsRow> table("Each prompt", kNote);
+  TableOf<PromptsRow> table("Each prompt", kPromptsNote);
   table.Left("prompt_id", "prompt", [](const PromptsRow& row) { return Text(row.prompt.id); })
       .Left("workload", [](const PromptsRow& row) { return Text(row.prompt.workload); })
       .HowReused()
