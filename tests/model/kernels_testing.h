@@ -14,7 +14,7 @@
 namespace kvr::model::kernels {
 
 // For test names, which must not change from run to run.
-[[maybe_unused]] void PrintTo(const Kernels* kernels, std::ostream* out);
+void PrintTo(const Kernels* kernels, std::ostream* out);
 
 [[nodiscard]] bool RunsHere(const Kernels& kernels);
 
