@@ -6,6 +6,7 @@
 #include "cache/store_fixture.h"
 #include "kvr/cache/entry.h"
 #include "kvr/cache/store.h"
+#include "testing.h"
 
 namespace kvr::cache {
 namespace {
@@ -20,7 +21,7 @@ TEST_F(StoreTest, AFlippedByteIsNeverRestored) {
     const Plan plan = PlanFor(store, prompt);
     const fs::path path = BlockPath(plan.blocks[1].hash);
     const std::string good = Contents(path);
-    for (std::size_t at = 0; at < good.size(); ++at) {
+    for (std::size_t at = 0; at < good.size(); at += testing::kOneIn) {
       for (const char flip : {'\x01', '\x29', '\x80'}) {
         std::string bad = good;
         bad[at] = static_cast<char>(bad[at] ^ flip);

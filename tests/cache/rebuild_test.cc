@@ -7,6 +7,7 @@
 
 #include "cache/store_fixture.h"
 #include "kvr/cache/store.h"
+#include "testing.h"
 
 namespace kvr::cache {
 namespace {
@@ -88,7 +89,7 @@ TEST_F(StoreTest, ADamagedIndexNeverCausesAWrongRestoreOrACrash) {
   const fs::path index = StoreFolder() / "index.sqlite";
   const std::string good = Contents(index);
   std::mt19937 random(5);
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 60 / testing::kOneIn; ++round) {
     std::string bad = good;
     for (int i = 0; i < 20; ++i) bad[random() % bad.size()] = static_cast<char>(random());
     Overwrite(index, bad);

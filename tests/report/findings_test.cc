@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "report_fixture.h"
+#include "testing.h"
 
 namespace kvr::report {
 namespace {
@@ -121,10 +122,12 @@ TEST_F(ReportTest, WholeThatNeverHitsUnderAChatTemplateIsSaid) {
 TEST_F(ReportTest, ADamagedDescriptionIsCorruptOrStillReported) {
   const Json description = Description();
   const Json flat = description.flatten();
+  int tried = 0;
   for (const auto& [pointer, value] : flat.items()) {
     for (Json::json_pointer at(pointer);; at = at.parent_pointer()) {
       for (const Json& wrong : {Json(nullptr), Json(-1), Json("x"), Json::array({1, "y"}),
                                 Json::object({{"k", 1}}), Json(true), Json(1e300)}) {
+        if (tried++ % testing::kOneIn != 0) continue;
         Json damaged = description;
         damaged[at] = wrong;
         try {

@@ -98,7 +98,7 @@ double Coverage(int clusters, double within_log, int runs) {
 
 // Cells of one stretch are no independent cells: an interval that took them so would leave the
 // truth out most of the time.
-TEST(BudgetTest, TheIntervalCoversTheTruthWhereStretchesDiffer) {
+TEST(BudgetSimulation, TheIntervalCoversTheTruthWhereStretchesDiffer) {
   for (const int clusters : {8, 12, 20}) {
     for (const double within : {0.005, 0.05}) {
       const double coverage = Coverage(clusters, within, 400);
