@@ -2,7 +2,7 @@
 # Sets up as quickstart.sh does, then runs every check; ctest comes last, and behind its summary
 # only what the checks before it found. One that fails doesn't stop the others; the exit status tells.
 #
-#   scripts/test.sh                      all: about 35 minutes on two cores, from nothing
+#   scripts/test.sh                      all: about 30 minutes on two cores, from nothing
 #   KVR_TEST_QUICK=1 scripts/test.sh     without sanitizers, coverage and clang-tidy
 #   scripts/test.sh -R Tokenizer         further arguments go to the last ctest
 #
