@@ -7,6 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 kvr=$(realpath "$1")
 config=configs/smoke.json shards=4
+# Enough cells that a shard has some left when it is killed: one takes a quarter of a second.
+options=(--set repetitions=2)
 
 for program in munged slurmctld slurmd sbatch; do
   if ! command -v "$program" >/dev/null; then
@@ -70,9 +72,9 @@ start() {
 }
 # wait_for SECONDS WHAT COMMAND...: until it succeeds.
 wait_for() {
-  for ((i = 0; i < $1 * 2; ++i)); do
+  for ((i = 0; i < $1 * 10; ++i)); do
     if "${@:3}" >/dev/null 2>&1; then return; fi
-    sleep 0.5
+    sleep 0.1
   done
   echo "FAILED: no $2 within $1 s"
   exit 1
@@ -90,8 +92,8 @@ sinfo
 ended() { [[ -z $(squeue -h) ]]; }
 is_running() { [[ -s $folder/out/shard-0/cells.jsonl ]]; }
 export KVR=$kvr
-scripts/slurm/submit.sh $shards $config "$folder/out" --set repetitions=1
-# One task is killed once it has cells: the merge never starts, and the rest goes on.
+scripts/slurm/submit.sh $shards $config "$folder/out" "${options[@]}"
+# One task is killed as soon as it has cells: the merge never starts, and the rest goes on.
 wait_for 300 "cells of shard 0" is_running
 scancel --signal=KILL --full "$(squeue -h -r -t R -o '%A' | head -1)"
 wait_for 600 "end of the jobs" ended
@@ -106,7 +108,7 @@ fi
 cat "$folder/refusal.log"
 # Sent again, it goes on: no cell that was there is run once more.
 cat "$folder"/out/shard-*/cells.jsonl | sort >"$folder/before"
-scripts/slurm/submit.sh $shards $config "$folder/out" --set repetitions=1
+scripts/slurm/submit.sh $shards $config "$folder/out" "${options[@]}"
 wait_for 600 "end of the jobs" ended
 cat "$folder/out/logs/merge.log"
 if [[ -n $(sort "$folder"/out/shard-*/cells.jsonl | comm -23 "$folder/before" -) ]]; then
@@ -114,6 +116,6 @@ if [[ -n $(sort "$folder"/out/shard-*/cells.jsonl | comm -23 "$folder/before" -)
   exit 1
 fi
 
-"$kvr" sweep $config --set repetitions=1 --baseline block --out "$folder/whole"
+"$kvr" sweep $config "${options[@]}" --baseline block --out "$folder/whole"
 scripts/same_cells.py "$folder/whole" "$folder/out/all"
 "$kvr" report "$folder/out/all"
