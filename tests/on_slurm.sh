@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 kvr=$(realpath "$1")
 config=configs/smoke.json shards=4
-# Enough cells that a shard has some left when it is killed: one takes a quarter of a second.
+# Enough cells that a shard has some left when it is killed: one takes a fraction of a second.
 options=(--set repetitions=2)
 
 for program in munged slurmctld slurmd sbatch; do

@@ -15,8 +15,8 @@
 
 namespace kvr::testing {
 
-// Of a test's many damages, one in so many is tried: under AddressSanitizer, where each takes
-// twenty times as long, only a sample of those that the plain build tries.
+// Of a test's many damages, one in so many is tried: under AddressSanitizer, where each takes many
+// times as long, a sample of those that the plain build tries.
 #ifdef __SANITIZE_ADDRESS__
 inline constexpr int kOneIn = 5;
 #else
