@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <iostream>
 #include <optional>
+#include <utility>
 
 #include "commands.h"
 #include "kvr/base/clock.h"
@@ -49,9 +50,10 @@ class ScratchFolder {
 };
 
 // The least and the greatest of some numbers.
-std::string Range(const std::vector<double>& numbers) {
+std::string Range(const std::vector<double>& numbers, int decimals) {
   const auto [least, greatest] = std::minmax_element(numbers.begin(), numbers.end());
-  return fmt::format("{:.1f} to {:.1f}", *least, *greatest);
+  if (numbers.size() == 1) return Fixed(*least, decimals);
+  return fmt::format("{} to {}", Fixed(*least, decimals), Fixed(*greatest, decimals));
 }
 
 // Model and machine: what every table of this command begins with.
@@ -66,12 +68,12 @@ std::string Heading(const experiment::BenchSetting& setting) {
 void Print(const experiment::BenchResult& result) {
   const experiment::BenchLimits& limits = result.limits;
   std::cout << Heading(result.setting) << "; medians of " << result.setting.repetitions << "\n"
-            << "limits: read " << Range(limits.read_gb_per_s) << " GB/s, copy "
-            << Range(limits.copy_gb_per_s)
-            << " GB/s (read + write), measured beside the phases that they bound;\n"
+            << "limits, measured beside the phases that they bound: read "
+            << Range(limits.read_gb_per_s, 1) << " GB/s, copy " << Range(limits.copy_gb_per_s, 1)
+            << " GB/s (read + write);\n"
             << "        GEMM GFLOP/s by rows:";
-  for (const int rows : experiment::kGemmRows) {
-    std::cout << fmt::format(" {}: {:.0f}", rows, limits.gemm_gflop_per_s_by_rows.at(rows));
+  for (const char* separator = " "; const auto& [rows, rates] : limits.gemm_gflop_per_s_by_rows) {
+    std::cout << std::exchange(separator, ", ") << rows << ": " << Range(rates, 0);
   }
   std::cout << "\n\n";
   std::vector<std::vector<std::string>> rows = {

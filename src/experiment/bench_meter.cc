@@ -71,17 +71,22 @@ double BenchMeter::Median(const std::function<double()>& work) const {
   return record::Median(samples).value_or(0);
 }
 
-double BenchMeter::MedianBesideBandwidth(const std::function<double()>& work) {
-  std::vector<double> read, copy;
+double BenchMeter::MedianBesideLimits(const std::function<double()>& work, int gemm_rows) {
+  std::vector<double> read, copy, gemm;
   const double median = Median([&] {
     const double sample = work();
     MeasureBandwidth();
     read.push_back(read_rate_);
     copy.push_back(copy_rate_);
+    if (gemm_rows > 0) {
+      MeasureGemmRate(gemm_rows);
+      gemm.push_back(gemm_rate_);
+    }
     return sample;
   });
   read_rate_ = record::Median(read).value_or(read_rate_);
   copy_rate_ = record::Median(copy).value_or(copy_rate_);
+  gemm_rate_ = record::Median(gemm).value_or(gemm_rate_);
   return median;
 }
 
@@ -93,14 +98,13 @@ void BenchMeter::MeasureBandwidth() {
 }
 
 void BenchMeter::MeasureGemmRate(int rows) {
-  double& rate = limits_.gemm_gflop_per_s_by_rows[rows];
-  rate =
-      std::max(rate, model::MeasureGemmRate(generator.language_model().layer_shapes(), rows) / 1e9);
+  gemm_rate_ = model::MeasureGemmRate(generator.language_model().layer_shapes(), rows);
+  limits_.gemm_gflop_per_s_by_rows[rows].push_back(gemm_rate_ / 1e9);
 }
 
-double BenchMeter::ComputeSeconds(int tokens, int rows) const {
-  const double rate = limits_.gemm_gflop_per_s_by_rows.at(rows) * 1e9;
-  return 2 * layer_parameters_ * tokens / rate + bytes_per_weight_ * head_parameters_ / read_rate_;
+double BenchMeter::ComputeSeconds(int tokens) const {
+  return 2 * layer_parameters_ * tokens / gemm_rate_ +
+         bytes_per_weight_ * head_parameters_ / read_rate_;
 }
 
 double BenchMeter::WeightSeconds() const {

@@ -39,16 +39,14 @@ class BenchMeter {
   // Of what `work` returns, called once for each repetition.
   double Median(const std::function<double()>& work) const;
 
-  // Of a phase that memory bounds: the bandwidth is measured after each run, since on shared
-  // machines it changes within seconds, and is then the median of what was found.
-  double MedianBesideBandwidth(const std::function<double()>& work);
+  // The same. The limits are measured after each run, since on shared machines they change within
+  // seconds, and are then the medians of what was found; the GEMM rate only if `gemm_rows` is not
+  // 0.
+  double MedianBesideLimits(const std::function<double()>& work, int gemm_rows = 0);
 
-  // Again beside each phase that it bounds; the best of the run counts.
-  void MeasureGemmRate(int rows);
-
-  // Seconds that the operations of `tokens` prefilled tokens take at the rate of `rows` rows, and
-  // the head's single row at reading speed. REQUIRES: MeasureGemmRate(rows) was called.
-  [[nodiscard]] double ComputeSeconds(int tokens, int rows) const;
+  // Seconds that the operations of `tokens` prefilled tokens take at the GEMM rate, and the head's
+  // single row at reading speed. REQUIRES: the last MedianBesideLimits measured a GEMM rate.
+  [[nodiscard]] double ComputeSeconds(int tokens) const;
   // Seconds that reading all weights once takes.
   [[nodiscard]] double WeightSeconds() const;
   // Bytes per second.
@@ -66,9 +64,10 @@ class BenchMeter {
 
  private:
   void MeasureBandwidth();
+  void MeasureGemmRate(int rows);
 
   double layer_parameters_ = 0, head_parameters_ = 0, bytes_per_weight_ = 4;
-  double read_rate_ = 0, copy_rate_ = 0;
+  double read_rate_ = 0, copy_rate_ = 0, gemm_rate_ = 0;
   BenchLimits limits_;
 };
 

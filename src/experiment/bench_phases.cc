@@ -22,23 +22,18 @@ std::vector<BenchRow> Prefill(BenchMeter& meter) {
     engine::Request request;
     request.tokens = RandomTokens(meter.generator, length, 1);
     request.max_new_tokens = 1;
-    const int gemm_rows = std::min(length, 512);
-    meter.MeasureGemmRate(gemm_rows);
-    const auto rate = [&] {
-      return length * 1e3 /
-             meter.Median([&] { return meter.generator.Generate(request).timings.ttft_ms; });
+    const auto add = [&](const std::string& what) {
+      const double ms = meter.MedianBesideLimits(
+          [&] { return meter.generator.Generate(request).timings.ttft_ms; }, std::min(length, 512));
+      rows.push_back({.what = what,
+                      .measured = length * 1e3 / ms,
+                      .bound = length / meter.ComputeSeconds(length),
+                      .unit = "tok/s"});
     };
-    const double scheduled = rate(), bound = length / meter.ComputeSeconds(length, gemm_rows);
-    rows.push_back({.what = fmt::format("{} tokens", length),
-                    .measured = scheduled,
-                    .bound = bound,
-                    .unit = "tok/s"});
+    add(fmt::format("{} tokens", length));
     if (length != kLongest) continue;
     request.free_chunk_tokens = length;
-    rows.push_back({.what = fmt::format("{} tokens in one piece, no schedule", length),
-                    .measured = rate(),
-                    .bound = bound,
-                    .unit = "tok/s"});
+    add(fmt::format("{} tokens in one piece, no schedule", length));
   }
   return rows;
 }
@@ -53,7 +48,7 @@ std::vector<BenchRow> Decode(BenchMeter& meter) {
     request.tokens = RandomTokens(meter.generator, depth, 2);
     request.max_new_tokens = kSteps + 1;
     request.stop_at_eos = false;
-    const double ms = meter.MedianBesideBandwidth(
+    const double ms = meter.MedianBesideLimits(
         [&] { return meter.generator.Generate(request).timings.decode_ms / kSteps; });
     const double bytes =
         static_cast<double>(meter.generator.kv_bytes_per_token()) * (depth + kSteps / 2.0);

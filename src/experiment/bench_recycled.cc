@@ -42,19 +42,18 @@ std::vector<BenchRow> SuffixRows(BenchMeter& meter, int depth, int suffix) {
   meter.Say(fmt::format("suffix of {} at depth {}", suffix, depth));
   const engine::Request request = RecycledRequest(meter, depth, suffix);
   const bool deepest = depth == static_cast<int>(meter.cached.size()) && suffix == kLongestSuffix;
-  const int gemm_rows = (suffix + 3) / 4 * 4;
-  meter.MeasureGemmRate(gemm_rows);
   engine::Generation last;
   std::vector<double> speedups;
-  const double ms = meter.MedianBesideBandwidth([&] {
-    // The baselines first: the bandwidth is to be that of the recycled run.
+  const auto run = [&] {
+    // The baselines first: the limits are to be those of the recycled run.
     const double baseline_ms = deepest ? BaselineMs(meter, request) : 0;
     last = meter.generator.Generate(request);
     if (deepest) speedups.push_back(baseline_ms / last.timings.ttft_ms);
     return last.timings.ttft_ms;
-  });
+  };
+  const double ms = meter.MedianBesideLimits(run, (suffix + 3) / 4 * 4);
   const double bound_s = 2 * static_cast<double>(last.restored_bytes) / meter.copy_rate() +
-                         std::max(meter.WeightSeconds(), meter.ComputeSeconds(suffix, gemm_rows));
+                         std::max(meter.WeightSeconds(), meter.ComputeSeconds(suffix));
   std::vector<BenchRow> rows = {{.what = fmt::format("{} restored + {}", last.reuse_depth, suffix),
                                  .measured = ms,
                                  .bound = bound_s * 1e3,
@@ -114,7 +113,7 @@ std::vector<BenchRow> BenchRestore(BenchMeter& meter) {
       bytes = static_cast<double>(store.Restore(plan, target, at.threads).bytes);
       return watch.ElapsedMs();
     };
-    const double ms = at.cold ? meter.Median(restore) : meter.MedianBesideBandwidth(restore);
+    const double ms = at.cold ? meter.Median(restore) : meter.MedianBesideLimits(restore);
     BenchRow row{.what = fmt::format("{}, {} {}", at.from, at.threads,
                                      at.threads == 1 ? "thread" : "threads"),
                  .measured = bytes / ms / 1e6,

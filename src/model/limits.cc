@@ -14,6 +14,8 @@ namespace kvr::model {
 namespace {
 
 constexpr std::int64_t kFloats = std::int64_t{64} << 20;  // 256 MB
+// All shapes' weights: 64 MB and more, so that they come from memory, as a model's do.
+constexpr std::int64_t kWeights = std::int64_t{16} << 20;
 constexpr int kPasses = 7;
 
 // The shortest of several runs, in seconds: noise only ever adds.
@@ -28,6 +30,15 @@ double BestSeconds(Work&& work) {
     best = std::min(best, watch.ElapsedMs() / 1000);
   }
   return best;
+}
+
+// Of one layer, the mean of all weights'.
+template <typename Linear>
+double SecondsEach(const Linear& linear, const at::Tensor& x,
+                   const std::vector<at::Tensor>& weights) {
+  const Stopwatch watch;
+  for (const at::Tensor& weight : weights) linear(x, weight);
+  return watch.ElapsedMs() / 1000 / static_cast<double>(weights.size());
 }
 
 }  // namespace
@@ -54,33 +65,44 @@ double MeasureGemmRate(const std::vector<LinearShape>& shapes, int rows) {
         c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_reorder_linear_weight", "");
     const auto linear =
         c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "");
-    double operations = 0, seconds = 0;
-    for (const auto& [outputs, inputs] : shapes) {
-      // Weights of 64 MB and more together, so that they come from memory, as a model's do.
-      const std::int64_t copies =
-          std::min<std::int64_t>((std::int64_t{16} << 20) / (outputs * inputs) + 1, 64);
-      const at::Tensor x = at::randn({rows, inputs});
+    const auto by_packed = [&](const at::Tensor& x, const at::Tensor& weight) {
+      torch::jit::Stack stack = {
+          x, weight, c10::IValue(), "none", c10::List<std::optional<at::Scalar>>(), ""};
+      linear.callBoxed(stack);
+    };
+    const auto by_plain = [](const at::Tensor& x, const at::Tensor& weight) {
+      (void)at::linear(x, weight);
+    };
+    struct Layers {
+      at::Tensor x;
       std::vector<at::Tensor> plain, packed;
+      double seconds = std::numeric_limits<double>::infinity();  // of one layer
+    };
+    double operations = 0, seconds = 0;
+    std::vector<Layers> by_shape;
+    for (const auto& [outputs, inputs] : shapes) {
+      const std::int64_t copies = std::min<std::int64_t>(
+          kWeights / static_cast<std::int64_t>(shapes.size()) / (outputs * inputs) + 1, 64);
+      Layers& layers = by_shape.emplace_back();
+      layers.x = at::randn({rows, inputs});
+      const at::Tensor weight = at::randn({outputs, inputs});
       for (std::int64_t i = 0; i < copies; ++i) {
-        ThrowIfInterrupted();
-        plain.push_back(at::randn({outputs, inputs}));
-        torch::jit::Stack stack = {plain.back(), rows};
+        layers.plain.push_back(weight.clone());
+        torch::jit::Stack stack = {weight, rows};
         pack.callBoxed(stack);
-        packed.push_back(stack.at(0).toTensor());
+        layers.packed.push_back(stack.at(0).toTensor());
       }
-      const double by_packed = BestSeconds([&] {
-        for (const at::Tensor& weight : packed) {
-          torch::jit::Stack stack = {
-              x, weight, c10::IValue(), "none", c10::List<std::optional<at::Scalar>>(), ""};
-          linear.callBoxed(stack);
-        }
-      });
-      const double by_plain = BestSeconds([&] {
-        for (const at::Tensor& weight : plain) (void)at::linear(x, weight);
-      });
-      seconds += std::min(by_packed, by_plain) / static_cast<double>(copies);
       operations += 2.0 * rows * static_cast<double>(outputs * inputs);
     }
+    for (int pass = 0; pass <= kPasses; ++pass) {
+      for (Layers& layers : by_shape) {
+        ThrowIfInterrupted();
+        const double packed = SecondsEach(by_packed, layers.x, layers.packed);
+        const double plain = SecondsEach(by_plain, layers.x, layers.plain);
+        if (pass > 0) layers.seconds = std::min({layers.seconds, packed, plain});
+      }
+    }
+    for (const Layers& layers : by_shape) seconds += layers.seconds;
     return operations / seconds;
   });
 }

@@ -35,8 +35,9 @@ struct BenchSetting {
 inline constexpr std::array kGemmRows = {4, 16, 32, 64, 128, 256, 512};
 
 struct BenchLimits {
-  std::vector<double> read_gb_per_s, copy_gb_per_s;  // as they were measured, in order
-  std::map<int, double> gemm_gflop_per_s_by_rows;    // the best of the run
+  // As they were measured, in order.
+  std::vector<double> read_gb_per_s, copy_gb_per_s;
+  std::map<int, std::vector<double>> gemm_gflop_per_s_by_rows;
 };
 
 struct BenchRow {
@@ -62,13 +63,14 @@ struct BenchResult {
 // Measures the machine's limits, then each phase in turn: prefill by length, decode by depth,
 // recycled TTFT over depth and suffix length, overhead, restore, embedding, look-up, memory, load.
 //
-// Bounds. Prefill: floating-point operations of the linear layers over libtorch's best fp32 GEMM
-// rate at as many rows (512 at most), in the model's own shapes. Decode: bytes of weights read, and
-// of keys and values up to the depth, over the read bandwidth. Suffix TTFT: restored bytes, read
-// and written, over the copy bandwidth, plus the larger of weight bytes over read bandwidth and the
-// suffix' operations over the GEMM rate at its rows. Restore: copy bandwidth. Load: reading the
-// file once, from the page cache. Lookup and overhead: a hundredth of the deepest recycled TTFT.
-// On another device than the CPU there are none: the limits are the CPU's.
+// Bounds, from the median of what the limits are found to be after each repetition. Prefill:
+// floating-point operations of the linear layers over libtorch's best fp32 GEMM rate at as many
+// rows (512 at most), in the model's own shapes. Decode: bytes of weights read, and of keys and
+// values up to the depth, over the read bandwidth. Suffix TTFT: restored bytes, read and written,
+// over the copy bandwidth, plus the larger of weight bytes over read bandwidth and the suffix'
+// operations over the GEMM rate at its rows. Restore: copy bandwidth. Load: reading the file once,
+// from the page cache. Lookup and overhead: a hundredth of the deepest recycled TTFT. On another
+// device than the CPU there are none: the limits are the CPU's.
 [[nodiscard]] BenchResult RunBench(engine::Generator& generator, const BenchOptions& options);
 
 // {"environment", "model", "repetitions", "limits": {...}, "rows": [{"phase", "what", "measured",

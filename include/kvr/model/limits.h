@@ -23,7 +23,8 @@ using LinearShape = std::pair<std::int64_t, std::int64_t>;
 
 // Floating-point operations per second of fp32 linear layers at `rows` rows, each shape by the
 // faster of libtorch's two ways (MKL, and oneDNN with packed weights), its weights read from
-// memory; each the best of several passes. The program's own kernels are measured against this.
+// memory; each the best of several passes, in which all shapes take turns. The program's own
+// kernels are measured against this.
 [[nodiscard]] double MeasureGemmRate(const std::vector<LinearShape>& shapes, int rows);
 
 }  // namespace kvr::model
