@@ -40,8 +40,7 @@ class BenchMeter {
   double Median(const std::function<double()>& work) const;
 
   // The same. The limits are measured after each run, since on shared machines they change within
-  // seconds, and are then the medians of what was found; the GEMM rate only if `gemm_rows` is not
-  // 0.
+  // seconds, and are then the medians of what was found; the GEMM rate only at `gemm_rows` > 0.
   double MedianBesideLimits(const std::function<double()>& work, int gemm_rows = 0);
 
   // Seconds that the operations of `tokens` prefilled tokens take at the GEMM rate, and the head's

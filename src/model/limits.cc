@@ -14,7 +14,7 @@ namespace kvr::model {
 namespace {
 
 constexpr std::int64_t kFloats = std::int64_t{64} << 20;  // 256 MB
-// All shapes' weights: 64 MB and more, so that they come from memory, as a model's do.
+// Floats in all shapes' weights together: 64 MB, so that they come from memory, as a model's do.
 constexpr std::int64_t kWeights = std::int64_t{16} << 20;
 constexpr int kPasses = 7;
 
